@@ -255,7 +255,7 @@ def push_step(state: PathState, step: Step, window: Window) -> tuple[PathState, 
     while at > state.settled and step[:2] < steps[at - 1][:2]:
         at -= 1
     steps = (*steps[:at], step, *steps[at:])
-    tip = _fold_all(base, steps[state.settled :], window)
+    tip = fold_all(base, steps[state.settled :], window)
     return _settle(steps, state.settled, base, None, tip, window), Verdict.INSERTED
 
 
@@ -278,14 +278,15 @@ def _settle(
         if before_last is not None and upto == kept - 1:
             base = before_last
         else:
-            base = _fold_all(base, steps[settled:upto], window)
+            base = fold_all(base, steps[settled:upto], window)
     drop = min(upto, kept - window.steps)
     if drop > 0:
         return PathState(steps[drop:], upto - drop, base, tip)
     return PathState(steps, upto, base, tip)
 
 
-def _fold_all(summary: Summary, steps: Iterable[Step], window: Window) -> Summary:
+def fold_all(summary: Summary, steps: Iterable[Step], window: Window) -> Summary:
+    """`fold` for several steps, in order."""
     for step in steps:
         summary = fold(summary, step, window)
     return summary

@@ -1,0 +1,1 @@
+"""Bytes in, records out: the formats that Clickpath reads and writes."""

@@ -1,0 +1,167 @@
+"""States as msgpack bytes: of a path, and of everything the worker keeps about one user.
+
+Path, schema version 1: `[1, settled, steps, base]`, with steps and base as the arrays of the fields
+of `window.Step` and `window.Summary` in their order. The bytes are canonical: equal paths have
+equal bytes. `tip` follows from the rest and is not stored.
+
+User, schema version 1: `[1, stamp, path, ledger]` with `path` as above, in one message.
+
+A reader upgrades a path or a user of an older version step by step through `_PATH_UPGRADES` and
+`_USER_UPGRADES`; one from a newer version is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Final
+
+import msgpack
+
+from clickpath.errors import StateError
+from clickpath.ledger import EMPTY_LEDGER, Ledger, Sent
+from clickpath.vocabulary import ACTION_COUNT
+from clickpath.window import EMPTY_PATH, Line, PathState, Step, Summary, Window, fold_all
+
+PATH_VERSION: Final = 1
+USER_VERSION: Final = 1
+
+#: The stamp of a user of whom no record has been applied.
+NOTHING_APPLIED: Final = -1
+
+Upgrade = Callable[[list[Any]], list[Any]]
+
+#: From version n to n + 1, by n.
+_PATH_UPGRADES: Final[dict[int, Upgrade]] = {}
+_USER_UPGRADES: Final[dict[int, Upgrade]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class UserState:
+    """Everything the worker keeps about one user.
+
+    Attributes:
+        stamp: Offset, in the source partition, of the last record applied. A record at or below
+            it has been applied already, outputs included.
+        path: The event-time path.
+        ledger: What the user has been sent.
+    """
+
+    stamp: int
+    path: PathState
+    ledger: Ledger
+
+
+NEW_USER: Final = UserState(NOTHING_APPLIED, EMPTY_PATH, EMPTY_LEDGER)
+
+
+def dump_path(path: PathState) -> bytes:
+    """The canonical bytes of a path."""
+    packed: bytes = msgpack.packb((PATH_VERSION, path.settled, path.steps, path.base))
+    return packed
+
+
+def load_path(raw: bytes, window: Window) -> PathState:
+    """The path in the bytes.
+
+    Raises:
+        StateError: The bytes are no path, or of a version from the future.
+    """
+    return _path_of(_unpack(raw, "path"), window)
+
+
+def dump_user(user: UserState) -> bytes:
+    """The bytes of a user's state, as they stand in the changelog."""
+    path = user.path
+    packed: bytes = msgpack.packb(
+        (
+            USER_VERSION,
+            user.stamp,
+            (PATH_VERSION, path.settled, path.steps, path.base),
+            user.ledger,
+        )
+    )
+    return packed
+
+
+def load_user(raw: bytes, window: Window) -> UserState:
+    """The user's state in the bytes.
+
+    Raises:
+        StateError: The bytes are no user's state, or of a version from the future.
+    """
+    fields = _upgraded(_unpack(raw, "user"), USER_VERSION, _USER_UPGRADES, "user")
+    try:
+        _, stamp, path, ledger = fields
+        return UserState(stamp, _path_of(path, window), tuple(Sent(*sent) for sent in ledger))
+    except (TypeError, ValueError) as error:
+        raise StateError(f"a stored user state has the wrong shape: {error}") from error
+
+
+def state_hash(users: Iterable[tuple[str, bytes]]) -> str:
+    """The digest of many users' paths: SHA-256 over user id and path, in order of user id.
+
+    Args:
+        users: Pairs of user id and `dump_path` bytes, in any order, each user once.
+    """
+    digest = sha256()
+    for user_id, path in sorted(users):
+        name = user_id.encode("utf-8")
+        digest.update(len(name).to_bytes(4, "big") + name)
+        digest.update(len(path).to_bytes(4, "big") + path)
+    return digest.hexdigest()
+
+
+def _unpack(raw: bytes, what: str) -> list[Any]:
+    try:
+        fields = msgpack.unpackb(raw)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise StateError(f"a stored {what} state is no msgpack: {error}") from error
+    if not isinstance(fields, list) or not fields or type(fields[0]) is not int:
+        raise StateError(f"a stored {what} state has no schema version")
+    return fields
+
+
+def _upgraded(
+    fields: list[Any], current: int, upgrades: dict[int, Upgrade], what: str
+) -> list[Any]:
+    while fields[0] != current:
+        upgrade = upgrades.get(fields[0])
+        if upgrade is None:
+            raise StateError(
+                f"a stored {what} state has schema version {fields[0]}; this program reads up to "
+                f"{current}"
+            )
+        fields = upgrade(fields)
+    return fields
+
+
+def _path_of(fields: list[Any], window: Window) -> PathState:
+    fields = _upgraded(fields, PATH_VERSION, _PATH_UPGRADES, "path")
+    try:
+        _, settled, raw_steps, raw_base = fields
+        steps = tuple(
+            Step(*numbers, tuple(Line(*line) for line in lines))
+            for *numbers, lines in raw_steps
+        )
+        base = _summary_of(raw_base)
+    except (TypeError, ValueError) as error:
+        raise StateError(f"a stored path state has the wrong shape: {error}") from error
+    return PathState(steps, settled, base, fold_all(base, steps[settled:], window))
+
+
+def _summary_of(fields: list[Any]) -> Summary:
+    *numbers, counts, before, last_by, cart = fields
+    return Summary(
+        *numbers,
+        _by_action(counts),
+        _by_action(before),
+        _by_action(last_by),
+        tuple(Line(*line) for line in cart),
+    )
+
+
+def _by_action(counts: list[int]) -> tuple[int, ...]:
+    # The vocabulary only ever grows at its end: what a shorter list lacks has not happened yet.
+    return tuple(counts) + (0,) * (ACTION_COUNT - len(counts))
