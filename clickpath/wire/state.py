@@ -142,8 +142,7 @@ def _path_of(fields: list[Any], window: Window) -> PathState:
     try:
         _, settled, raw_steps, raw_base = fields
         steps = tuple(
-            Step(*numbers, tuple(Line(*line) for line in lines))
-            for *numbers, lines in raw_steps
+            Step(*numbers, tuple(Line(*line) for line in lines)) for *numbers, lines in raw_steps
         )
         base = _summary_of(raw_base)
     except (TypeError, ValueError) as error:

@@ -1,0 +1,1 @@
+"""The commands of the stream program, a file each: parse, call, print, return the exit code."""

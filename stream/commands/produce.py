@@ -1,0 +1,69 @@
+"""`clickpath produce`: sends a file of clicks to a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from clickpath.logs import FORMATS, RawLine, read_log
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from stream.commands.arguments import add_brokers, parser, print_result, settings_of
+from stream.producing import produce as produce_lines
+
+
+def produce(argv: Sequence[str]) -> int:
+    """Runs the command."""
+    arguments = parser("produce", "Send a file of clicks to the clicks topic.")
+    arguments.add_argument("file", metavar="FILE", help="clicks, or a public log")
+    arguments.add_argument(
+        "--format", default="clickpath", choices=sorted(FORMATS), help="default: clickpath"
+    )
+    add_brokers(arguments)
+    arguments.add_argument("--topic", help="default: the settings' clicks topic")
+    arguments.add_argument("--rate", type=float, metavar="N", help="events a second; default all")
+    options = arguments.parse_args(argv)
+    if options.rate is not None and not options.rate > 0:
+        arguments.error(f"--rate is {options.rate}, must be above 0")
+    settings = settings_of(bootstrap_servers=options.bootstrap_servers, clicks_topic=options.topic)
+    lines = read_log(Path(options.file), options.format)
+    result = send_with_progress(
+        lines, settings.bootstrap_servers, settings.clicks_topic, options.rate
+    )
+    print_result(result, as_json=options.json)
+    return 0
+
+
+def send_with_progress(
+    lines: Iterable[RawLine], bootstrap_servers: str, topic: str, events_per_s: float | None
+) -> dict[str, object]:
+    """Sends lines with a progress display on stderr; what was sent, and how fast."""
+    begun_s = time.perf_counter()
+    with Progress(
+        SpinnerColumn(),
+        TextColumn(f"to {topic}"),
+        TextColumn("{task.completed:,} events"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    ) as progress:
+        task = progress.add_task("", total=None)
+        sent = asyncio.run(
+            produce_lines(
+                lines,
+                bootstrap_servers,
+                topic,
+                events_per_s=events_per_s,
+                progress=lambda count: progress.update(task, completed=count),
+            )
+        )
+    seconds = time.perf_counter() - begun_s
+    return {
+        "topic": topic,
+        "events": sent,
+        "seconds": round(seconds, 3),
+        "events_per_s": round(sent / seconds) if seconds else 0,
+    }

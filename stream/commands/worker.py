@@ -1,0 +1,35 @@
+"""`clickpath worker`: reads clicks, decides, sends interventions, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from clickpath.encoding import Encoder
+from stream.commands.arguments import add_brokers, parser, settings_of, wall_clock_ms
+from stream.wiring import make_predictor
+
+
+def worker(argv: Sequence[str]) -> int:
+    """Runs the command."""
+    arguments = parser("worker", "Read clicks, keep paths, decide, send interventions.")
+    add_brokers(arguments)
+    arguments.add_argument("--policy", metavar="FILE", help="default: the shipped policy")
+    arguments.add_argument("--model", metavar="DIR", help="a model, `shipped` (default) or `none`")
+    arguments.add_argument("--web-port", type=int, metavar="PORT", help="of the health pages")
+    options = arguments.parse_args(argv)
+    settings = settings_of(
+        bootstrap_servers=options.bootstrap_servers,
+        policy=options.policy,
+        model=options.model,
+        web_port=options.web_port,
+    )
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # Checked before anything is connected: a model that does not fit is one sentence, not a crash.
+    predictor = make_predictor(settings, Encoder(settings.window))
+    from stream.app import create_app
+    from stream.running import run_worker
+
+    return run_worker(create_app(settings, predictor, wall_clock_ms), settings)

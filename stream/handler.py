@@ -1,0 +1,309 @@
+"""The handler: a chunk of raw records and the users' states in, output records and new states out.
+
+It knows neither broker nor worker, so that `clickpath replay` runs the very same code. One chunk
+goes through four steps:
+
+    read     bytes -> click, or a dead letter
+    push     click -> path, or a duplicate, or a late event
+    score    all paths of the chunk at which a decision is due, in one call
+    decide   in order of arrival, each decision on what the user has been sent before it
+
+A decision depends on its user's records and on the scores of its own path, never on where a chunk
+begins or ends. It is made at the head of a path only: an event that arrives out of order finds
+that the decision for the newer one has been made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from clickpath.wire.records import decision_to_json, intervention_to_json
+
+from clickpath.decision import (
+    Decision,
+    DecisionPoint,
+    Digests,
+    avoids_inference,
+    decide,
+    decision_point,
+)
+from clickpath.encoding import Encoder
+from clickpath.errors import BadEvent, PredictorError
+from clickpath.events import Click
+from clickpath.ledger import Ledger
+from clickpath.policy import Policy
+from clickpath.scores import Scores
+from clickpath.vocabulary import OTHER
+from clickpath.window import PathState, Verdict, push
+from clickpath.wire import parse
+from clickpath.wire.state import NEW_USER, UserState
+from serving.predictor import Predictor
+from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.tally import Tally
+from stream.topics import Topics
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a chunk comes to.
+
+    Attributes:
+        outputs: Records to send, in order; all of them before the states are written.
+        users: The new states, by user id in UTF-8.
+        tally: The counts.
+    """
+
+    outputs: Sequence[OutputRecord]
+    users: Mapping[bytes, UserState]
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A decision that is due, with the record that caused it."""
+
+    key: bytes
+    record: RawRecord
+    point: DecisionPoint
+
+
+class Handler:
+    """Turns chunks into outcomes; holds no state of any user.
+
+    Args:
+        encoder: Encodes paths; its window keeps them.
+        policy: Decides.
+        predictor: Scores; None decides by the fallback policy, with the reason "no_model".
+        topics: Where records go.
+        deadline_s: How long the model may take for one chunk.
+        max_future_ms: How far ahead of now an event time may be.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        policy: Policy,
+        predictor: Predictor | None,
+        topics: Topics,
+        deadline_s: float,
+        max_future_ms: int,
+    ) -> None:
+        self._encoder = encoder
+        self._policy = policy
+        self._predictor = predictor
+        self._topics = topics
+        self._deadline_s = deadline_s
+        self._max_future_ms = max_future_ms
+        self.digests = Digests(
+            model=predictor.digest if predictor is not None else "none",
+            policy=policy.digest,
+            encoder=encoder.fingerprint,
+        )
+
+    async def handle(self, chunk: Chunk, users: Mapping[bytes, UserState], now_ms: int) -> Outcome:
+        """Handles one chunk.
+
+        Args:
+            chunk: Records of one partition, in order of offset.
+            users: The states of the partition's users; only read.
+            now_ms: The present, to tell times in the future from clocks that drift.
+        """
+        tally = Tally()
+        outputs: list[OutputRecord] = []
+        work = _Work(users)
+        due = self._read_and_push(chunk, work, outputs, tally, now_ms)
+        scores, fallback = await self._score(due, users, tally)
+        self._decide(due, scores, fallback, work, outputs, tally)
+        return Outcome(outputs, work.changed(), tally)
+
+    def _read_and_push(
+        self,
+        chunk: Chunk,
+        work: _Work,
+        outputs: list[OutputRecord],
+        tally: Tally,
+        now_ms: int,
+    ) -> list[_Due]:
+        window, policy = self._encoder.window, self._policy
+        avoided = tally.inference_avoided
+        due: list[_Due] = []
+        for record in chunk.records:
+            try:
+                click = parse(record.value, record.headers, now_ms, self._max_future_ms)
+            except BadEvent as error:
+                tally.dead_letters[error.code] += 1
+                outputs.append(self._dead_letter(chunk, record, error))
+                continue
+            key = click.user_id.encode("utf-8")
+            if record.offset <= work.stamp(key):
+                tally.skipped += 1
+                continue
+            path, verdict = push(work.path(key), click, window)
+            if verdict is Verdict.DUPLICATE:
+                tally.duplicates += 1
+                continue
+            if verdict is Verdict.LATE:
+                tally.late += 1
+                outputs.append(self._late(chunk, record, click, path))
+                continue
+            tally.accepted += 1
+            if click.action == OTHER:
+                tally.unknown_types += 1
+            work.put(key, path, record.offset)
+            if verdict is Verdict.INSERTED:
+                avoided["out_of_order"] += 1
+                continue
+            point = decision_point(policy, click.user_id, click.event_id, path, click.ts_ms)
+            if point is None:
+                avoided["not_eligible"] += 1
+            else:
+                due.append(_Due(key, record, point))
+        return due
+
+    async def _score(
+        self, due: Sequence[_Due], users: Mapping[bytes, UserState], tally: Tally
+    ) -> tuple[dict[int, Scores], str | None]:
+        """Scores by position in `due`, and why those that are missing are missing."""
+        asked: list[int] = []
+        for n, each in enumerate(due):
+            ledger = users.get(each.key, NEW_USER).ledger
+            # Sending more never makes a suppressed kind eligible again, so the ledger from before
+            # the chunk may answer this; `decide` looks at the one that is right at that point.
+            reason = avoids_inference(each.point, self._policy, ledger)
+            if reason is None:
+                asked.append(n)
+            else:
+                tally.inference_avoided[reason] += 1
+        if not asked:
+            return {}, None
+        if self._predictor is None:
+            return {}, "no_model"
+        paths = [self._encoder.encode(due[n].point.path) for n in asked]
+        tally.inference_calls += 1
+        tally.inference_paths += len(paths)
+        try:
+            scores = await self._predictor.predict(paths, self._deadline_s)
+        except PredictorError as error:
+            return {}, error.reason
+        return dict(zip(asked, scores, strict=True)), None
+
+    def _decide(
+        self,
+        due: Sequence[_Due],
+        scores: Mapping[int, Scores],
+        fallback: str | None,
+        work: _Work,
+        outputs: list[OutputRecord],
+        tally: Tally,
+    ) -> None:
+        topics = self._topics
+        for n, each in enumerate(due):
+            decision, ledger = decide(
+                each.point,
+                scores.get(n),
+                fallback,
+                self._policy,
+                work.ledger(each.key),
+                self.digests,
+            )
+            work.send(each.key, ledger)
+            tally.decisions[decision.reason] += 1
+            if decision.fallback is not None:
+                tally.fallbacks[decision.fallback] += 1
+            outputs.append(OutputRecord(topics.decisions, each.key, decision_to_json(decision)))
+            if decision.kind is not None:
+                tally.interventions[decision.kind] += 1
+                outputs.append(self._intervention(each, decision, decision.kind))
+
+    def _intervention(self, each: _Due, decision: Decision, kind: str) -> OutputRecord:
+        intervention = decision.intervention
+        assert intervention is not None
+        return OutputRecord(
+            self._topics.of_kind(kind),
+            each.key,
+            intervention_to_json(intervention),
+            # When the cause reached the broker, to measure how long the answer took.
+            (("clickpath-cause-timestamp-ms", b"%d" % each.record.timestamp_ms),),
+        )
+
+    def _dead_letter(self, chunk: Chunk, record: RawRecord, error: BadEvent) -> OutputRecord:
+        return self._returned(
+            self._topics.dead_letter,
+            chunk,
+            record,
+            ("clickpath-reason", error.code.encode()),
+            ("clickpath-error", str(error).encode("utf-8", "backslashreplace")),
+        )
+
+    def _late(self, chunk: Chunk, record: RawRecord, click: Click, path: PathState) -> OutputRecord:
+        behind_ms = path.steps[-1].ts_ms - click.ts_ms
+        return self._returned(
+            self._topics.late,
+            chunk,
+            record,
+            ("clickpath-reason", b"late"),
+            ("clickpath-behind-ms", b"%d" % behind_ms),
+        )
+
+    @staticmethod
+    def _returned(
+        topic: str, chunk: Chunk, record: RawRecord, *why: tuple[str, bytes]
+    ) -> OutputRecord:
+        """The record as it came, with the reason and its origin behind its own headers."""
+        headers = (
+            *record.headers,
+            *why,
+            ("clickpath-origin-topic", chunk.topic.encode()),
+            ("clickpath-origin-partition", b"%d" % chunk.partition),
+            ("clickpath-origin-offset", b"%d" % record.offset),
+            ("clickpath-origin-timestamp-ms", b"%d" % record.timestamp_ms),
+        )
+        return OutputRecord(topic, record.key, record.value, headers)
+
+
+class _Work:
+    """The users of one chunk, changed in place while the chunk is handled."""
+
+    __slots__ = ("_ledgers", "_paths", "_stamps", "_users")
+
+    def __init__(self, users: Mapping[bytes, UserState]) -> None:
+        self._users = users
+        self._paths: dict[bytes, PathState] = {}
+        self._stamps: dict[bytes, int] = {}
+        self._ledgers: dict[bytes, Ledger] = {}
+
+    def _load(self, key: bytes) -> None:
+        user = self._users.get(key, NEW_USER)
+        self._paths[key], self._stamps[key], self._ledgers[key] = (
+            user.path,
+            user.stamp,
+            user.ledger,
+        )
+
+    def stamp(self, key: bytes) -> int:
+        if key not in self._stamps:
+            self._load(key)
+        return self._stamps[key]
+
+    def path(self, key: bytes) -> PathState:
+        return self._paths[key]
+
+    def ledger(self, key: bytes) -> Ledger:
+        return self._ledgers[key]
+
+    def put(self, key: bytes, path: PathState, offset: int) -> None:
+        self._paths[key] = path
+        self._stamps[key] = offset
+
+    def send(self, key: bytes, ledger: Ledger) -> None:
+        self._ledgers[key] = ledger
+
+    def changed(self) -> dict[bytes, UserState]:
+        users = self._users
+        return {
+            key: UserState(stamp, self._paths[key], self._ledgers[key])
+            for key, stamp in self._stamps.items()
+            if stamp > users.get(key, NEW_USER).stamp
+        }

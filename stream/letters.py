@@ -1,0 +1,129 @@
+"""Dead letters: records that are no event, as they lie on their topic and in a file for repair.
+
+In a file a letter is one JSON object:
+
+    origin   {"topic", "partition", "offset"} of the record that was refused
+    reason   the reason code
+    error    the sentence
+    key      text, {"hex": ...} for bytes that are no UTF-8 text, or null
+    value    likewise
+    headers  the record's own headers, pairs of name and content
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from clickpath.errors import UsageError
+from stream.reading import StoredRecord
+
+PREFIX: Final = "clickpath-"
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """One dead letter.
+
+    Attributes:
+        origin: Topic, partition and offset of the record that was refused.
+        reason: Why, as a code.
+        error: Why, as a sentence.
+        key: The record's key, untouched.
+        value: The record's bytes, untouched (or mended, when read from a file).
+        own_headers: The headers that the record had before it was refused.
+        where: Where the letter lies, for messages.
+    """
+
+    origin: tuple[str, int, int]
+    reason: str
+    error: str
+    key: bytes | None
+    value: bytes | None
+    own_headers: Headers
+    where: str
+
+    def to_json(self) -> dict[str, object]:
+        """The letter as it stands in a file."""
+        topic, partition, offset = self.origin
+        return {
+            "origin": {"topic": topic, "partition": partition, "offset": offset},
+            "reason": self.reason,
+            "error": self.error,
+            "key": text_of(self.key),
+            "value": text_of(self.value),
+            "headers": [[name, text_of(content)] for name, content in self.own_headers],
+        }
+
+
+def letter_from_record(record: StoredRecord) -> Letter:
+    """The letter in a record of the dead-letter topic.
+
+    Raises:
+        UsageError: The record has not the headers of a dead letter.
+    """
+    where = f"{record.topic}[{record.partition}]@{record.offset}"
+    ours = {name: content for name, content in record.headers if name.startswith(PREFIX)}
+    try:
+        origin = (
+            ours[PREFIX + "origin-topic"].decode(),
+            int(ours[PREFIX + "origin-partition"]),
+            int(ours[PREFIX + "origin-offset"]),
+        )
+        reason = ours[PREFIX + "reason"].decode()
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"{where} is no dead letter of Clickpath: {error}") from error
+    return Letter(
+        origin=origin,
+        reason=reason,
+        error=ours.get(PREFIX + "error", b"").decode("utf-8", "replace"),
+        key=record.key,
+        value=record.value,
+        own_headers=tuple(h for h in record.headers if not h[0].startswith(PREFIX)),
+        where=where,
+    )
+
+
+def letter_from_json(fields: Any, where: str) -> Letter:
+    """The letter in one line of a file.
+
+    Raises:
+        UsageError: The line is no letter; names the place.
+    """
+    try:
+        origin: Mapping[str, Any] = fields["origin"]
+        return Letter(
+            origin=(str(origin["topic"]), int(origin["partition"]), int(origin["offset"])),
+            reason=str(fields["reason"]),
+            error=str(fields.get("error", "")),
+            key=bytes_of(fields["key"]),
+            value=bytes_of(fields["value"]),
+            own_headers=tuple(
+                (str(name), bytes_of(content) or b"") for name, content in fields["headers"]
+            ),
+            where=where,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{where} is no dead letter: {error!r}") from error
+
+
+def text_of(raw: bytes | None) -> object:
+    """Bytes as JSON: text where they are text, else their hexadecimal."""
+    if raw is None:
+        return None
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"hex": raw.hex()}
+
+
+def bytes_of(text: Any) -> bytes | None:
+    """The inverse of `text_of`."""
+    if text is None:
+        return None
+    if isinstance(text, str):
+        return text.encode("utf-8")
+    return bytes.fromhex(text["hex"])

@@ -1,0 +1,83 @@
+"""Every metric of the worker, with its meaning; there is no other place that makes one."""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from stream.tally import Tally
+
+
+class Metrics:
+    """The worker's metrics, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(f"clickpath_{name}", meaning, labels, registry=self.registry)
+
+        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
+            return Gauge(f"clickpath_{name}", meaning, labels, registry=self.registry)
+
+        self._events = counter("events", "Records read, by what became of them.", "outcome")
+        self._dead = counter("dead_letters", "Records that are no event, by reason.", "reason")
+        self._decisions = counter("decisions", "Decisions, by reason.", "reason")
+        self._sent = counter("interventions", "Interventions sent, by kind.", "kind")
+        self._calls = counter("inference_calls", "Questions to the model, each of many paths.")
+        self._paths = counter("inference_paths", "Paths that the model was asked about.")
+        self._avoided = counter(
+            "inference_avoided", "Accepted events that needed no scores, by reason.", "reason"
+        )
+        self._fallbacks = counter(
+            "fallbacks", "Decisions without the scores that they needed, by reason.", "reason"
+        )
+        self._unknown = counter("unknown_types", "Accepted events of an unknown type.")
+        self.chunk_seconds = Histogram(
+            "clickpath_chunk_seconds",
+            "Time from the start of a chunk to the acknowledgement of its outputs.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=self.registry,
+        )
+        self.lag_events = gauge(
+            "lag_events", "Records not yet handled, by partition of the clicks.", "partition"
+        )
+        self.lag_seconds = gauge(
+            "lag_seconds", "Age of the last record handled, while others wait.", "partition"
+        )
+        self.commit_age_seconds = gauge("commit_age_seconds", "Time since the last commit.")
+        self.users = gauge("users", "Users whose state this worker keeps.")
+        self.ready = gauge("ready", "1 when states are recovered and partitions assigned.")
+        self.info = gauge(
+            "info", "Always 1; the digests that decide.", "model", "policy", "encoder", "version"
+        )
+
+    def count(self, tally: Tally) -> None:
+        """Adds what happened to one chunk."""
+        outcomes = {
+            "accepted": tally.accepted,
+            "duplicate": tally.duplicates,
+            "late": tally.late,
+            "dead_letter": tally.dead_letters.total(),
+            "skipped": tally.skipped,
+        }
+        for metric, counts in (
+            (self._events, Counts(outcomes)),
+            (self._dead, tally.dead_letters),
+            (self._decisions, tally.decisions),
+            (self._sent, tally.interventions),
+            (self._avoided, tally.inference_avoided),
+            (self._fallbacks, tally.fallbacks),
+        ):
+            for label, count in counts.items():
+                if count:
+                    metric.labels(label).inc(count)
+        self._calls.inc(tally.inference_calls)
+        self._paths.inc(tally.inference_paths)
+        self._unknown.inc(tally.unknown_types)
+
+    def page(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        page: bytes = generate_latest(self.registry)
+        return page

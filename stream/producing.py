@@ -1,0 +1,92 @@
+"""Sends raw lines to a topic, keyed, acknowledged by all replicas, in their order within a key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from clickpath.logs import RawLine
+
+from clickpath.errors import UsageError
+
+#: Records that may wait for their acknowledgement; bounds memory.
+_IN_FLIGHT: Final = 10_000
+
+_MAX_REQUEST_BYTES: Final = 8 << 20
+
+
+async def produce(
+    lines: Iterable[RawLine],
+    bootstrap_servers: str,
+    topic: str,
+    *,
+    events_per_s: float | None = None,
+    progress: Callable[[int], None] = lambda sent: None,
+) -> int:
+    """Sends all lines and returns their number, once every one has been acknowledged.
+
+    Args:
+        lines: What to send; a line without a key goes to a partition of the client's choice.
+        bootstrap_servers: The brokers.
+        topic: Where to.
+        events_per_s: Pace; None is as fast as it goes.
+        progress: Called now and then with the number sent so far.
+
+    Raises:
+        UsageError: No broker answers, or it refuses a record.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        acks="all",
+        enable_idempotence=False,  # the embedded broker has none; event ids make repeats harmless
+        compression_type="lz4",
+        linger_ms=20,
+        max_batch_size=256 << 10,
+        max_request_size=_MAX_REQUEST_BYTES,
+        request_timeout_ms=30_000,
+    )
+    try:
+        await producer.start()
+    except KafkaConnectionError as error:
+        await producer.stop()
+        raise UsageError(f"no broker answers at {bootstrap_servers}: {error}") from error
+    try:
+        return await _send(producer, lines, topic, events_per_s, progress)
+    except KafkaError as error:
+        raise UsageError(f"the broker refused a record for {topic}: {error}") from error
+    finally:
+        await producer.stop()
+
+
+async def _send(
+    producer: AIOKafkaProducer,
+    lines: Iterable[RawLine],
+    topic: str,
+    events_per_s: float | None,
+    progress: Callable[[int], None],
+) -> int:
+    waiting: deque[asyncio.Future[object]] = deque()
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    sent = 0
+    for line in lines:
+        if events_per_s is not None:
+            ahead_s = begun_s + sent / events_per_s - loop.time()
+            if ahead_s > 0.005:
+                progress(sent)
+                await asyncio.sleep(ahead_s)
+        waiting.append(
+            await producer.send(topic, line.value, key=line.key, headers=list(line.headers))
+        )
+        sent += 1
+        if len(waiting) >= _IN_FLIGHT:
+            progress(sent)
+            await waiting.popleft()
+    for future in waiting:
+        await future
+    progress(sent)
+    return sent

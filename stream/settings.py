@@ -1,0 +1,131 @@
+"""The worker's settings: one frozen record, read once from the environment (prefix CLICKPATH_)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from clickpath.errors import ConfigError
+from clickpath.window import Window
+from stream.topics import Topics
+
+PREFIX: Final = "CLICKPATH_"
+
+
+class Settings(BaseModel):
+    """Settings of one worker; every field is the variable CLICKPATH_<NAME IN CAPITALS>."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", min_length=1, description="Kafka brokers, host:port, comma-separated."
+    )
+    app_id: str = Field(
+        "clickpath",
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Consumer group; also the prefix of the changelog topic.",
+    )
+    clicks_topic: str = Field("clicks", min_length=1, description="Topic of click events.")
+    decisions_topic: str = Field("decisions", min_length=1, description="Topic of decisions.")
+    interventions_topic: str = Field(
+        "interventions", min_length=1, description="Prefix of the topics of interventions."
+    )
+    dead_letter_topic: str = Field(
+        "clicks.dead-letter", min_length=1, description="Topic of records that are no event."
+    )
+    late_topic: str = Field(
+        "clicks.late", min_length=1, description="Topic of events behind the lateness bound."
+    )
+    policy: str = Field("", description="Policy file; empty for the one that is shipped.")
+    model: str = Field(
+        "shipped",
+        description="Model directory; `shipped`, or `none` to decide by the fallback policy.",
+    )
+    predict_deadline_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        2.0, description="How long the model may take for one chunk of records."
+    )
+    window_steps: Annotated[int, Field(ge=1, le=1000)] = Field(
+        50, description="Newest steps of a path that the model may see."
+    )
+    lateness_s: Annotated[int, Field(ge=0)] = Field(
+        600, description="How far behind the user's newest event an event may arrive."
+    )
+    session_gap_s: Annotated[int, Field(ge=1)] = Field(
+        1800, description="The silence that ends a session."
+    )
+    pending_limit: Annotated[int, Field(ge=1)] = Field(
+        512, description="Most steps of a user that may wait for the lateness bound."
+    )
+    max_future_s: Annotated[int, Field(ge=0)] = Field(
+        86_400, description="How far ahead of now an event time may be."
+    )
+    commit_interval_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        1.0, description="Time between commits of states and offsets."
+    )
+    session_timeout_s: Annotated[float, Field(ge=1)] = Field(
+        30.0, description="Silence after which the broker gives a worker's partitions away."
+    )
+    web_host: str = Field("127.0.0.1", description="Where the health and metrics pages listen.")
+    web_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        6066, description="Port of the health and metrics pages; 0 takes a free one."
+    )
+    stalled_after_s: Annotated[float, Field(gt=0)] = Field(
+        120.0, description="Age of the last commit, with records waiting, at which health fails."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level of what is logged."
+    )
+
+    @property
+    def topics(self) -> Topics:
+        """The topics' names."""
+        return Topics(
+            clicks=self.clicks_topic,
+            decisions=self.decisions_topic,
+            interventions=self.interventions_topic,
+            dead_letter=self.dead_letter_topic,
+            late=self.late_topic,
+            changelog=f"{self.app_id}-users-changelog",
+        )
+
+    @property
+    def window(self) -> Window:
+        """The bounds of a path."""
+        return Window(
+            steps=self.window_steps,
+            lateness_ms=self.lateness_s * 1000,
+            session_gap_ms=self.session_gap_s * 1000,
+            pending_limit=self.pending_limit,
+        )
+
+
+def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
+    """The settings of a program.
+
+    Args:
+        environ: The environment; only names that begin with CLICKPATH_ are looked at.
+        given: Values from the command line, which win; None stands for not given.
+
+    Raises:
+        ConfigError: A variable that nobody knows, or a value that cannot be; names both.
+    """
+    values: dict[str, object] = {}
+    for name, value in environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        field = name.removeprefix(PREFIX).lower()
+        if field not in Settings.model_fields:
+            near = get_close_matches(field, Settings.model_fields, n=1)
+            hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+            raise ConfigError(f"{name} is no setting{hint}")
+        values[field] = value
+    values.update({name: value for name, value in given.items() if value is not None})
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + str(first["loc"][0]).upper()
+        raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}") from error

@@ -1,0 +1,66 @@
+"""The names of the topics, and how each is to be made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from clickpath.errors import ConfigError
+
+#: The kinds of intervention that have a topic from the start (those of the product's words).
+KINDS = (
+    "coupon",
+    "recommendation",
+    "reminder",
+    "retention",
+    "support",
+    "guidance",
+    "audience",
+    "alert",
+)
+
+_DAY_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topics:
+    """Names of the topics of one installation.
+
+    Attributes:
+        clicks: Click events in, keyed by user id.
+        decisions: Every decision, keyed by user id.
+        interventions: Prefix of the topics of interventions, one a kind.
+        dead_letter: Records that are no event, untouched, with the reason in the headers.
+        late: Events behind the lateness bound, untouched.
+        changelog: The users' states, compacted.
+    """
+
+    clicks: str = "clicks"
+    decisions: str = "decisions"
+    interventions: str = "interventions"
+    dead_letter: str = "clicks.dead-letter"
+    late: str = "clicks.late"
+    changelog: str = "clickpath-users-changelog"
+
+    def of_kind(self, kind: str) -> str:
+        """The topic of one kind of intervention."""
+        return f"{self.interventions}.{kind}"
+
+    def configs(self, kinds: tuple[str, ...] = KINDS) -> Mapping[str, Mapping[str, str]]:
+        """Every topic with the configuration that it is created with."""
+        keep = {"retention.ms": str(30 * _DAY_MS)}
+        # A dead letter holds an event of the largest size, with headers around it.
+        large = {**keep, "max.message.bytes": str(4 << 20)}
+        return {
+            self.clicks: {"retention.ms": str(7 * _DAY_MS)},
+            self.decisions: keep,
+            **{self.of_kind(kind): keep for kind in kinds},
+            self.dead_letter: large,
+            self.late: large,
+            self.changelog: {"cleanup.policy": "compact"},
+        }
+
+    def __post_init__(self) -> None:
+        names = [self.clicks, self.decisions, self.dead_letter, self.late, self.changelog]
+        if len(set(names)) != len(names):
+            raise ConfigError(f"two topics have one name: {', '.join(sorted(names))}")

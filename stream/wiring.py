@@ -1,0 +1,56 @@
+"""Puts the parts together that settings name: window, encoder, policy, predictor, handler."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clickpath.policy_file import default_policy, load_policy
+
+from clickpath.encoding import Encoder
+from clickpath.errors import UsageError
+from clickpath.policy import Policy
+from serving.predictor import Predictor
+from stream.handler import Handler
+from stream.settings import Settings
+
+
+def make_policy(settings: Settings) -> Policy:
+    """The policy in the file that the settings name, or the shipped one.
+
+    Raises:
+        UsageError: The file cannot be read.
+        ConfigError: It is no policy; names file and line.
+    """
+    if not settings.policy:
+        return default_policy()
+    try:
+        text = Path(settings.policy).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the policy {settings.policy}: {error}") from error
+    return load_policy(text, settings.policy)
+
+
+def make_predictor(settings: Settings, encoder: Encoder) -> Predictor | None:
+    """The predictor that the settings name; None for `none`.
+
+    Raises:
+        ModelMismatch: The model does not fit the encoder or its own card.
+    """
+    if settings.model == "none":
+        return None
+    from serving.embedded import EmbeddedPredictor, shipped_model
+
+    directory = shipped_model() if settings.model == "shipped" else Path(settings.model)
+    return EmbeddedPredictor(directory, encoder)
+
+
+def make_handler(settings: Settings, predictor: Predictor | None, encoder: Encoder) -> Handler:
+    """The handler of these settings around a predictor."""
+    return Handler(
+        encoder=encoder,
+        policy=make_policy(settings),
+        predictor=predictor,
+        topics=settings.topics,
+        deadline_s=settings.predict_deadline_s,
+        max_future_ms=settings.max_future_s * 1000,
+    )
