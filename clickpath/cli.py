@@ -34,13 +34,21 @@ class Command(NamedTuple):
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command("stream.commands.demo:demo", "broker, worker and simulated shoppers, in one go"),
+    "demo": Command(
+        "stream.commands.demo:demo", "broker, worker and simulated shoppers, in one go"
+    ),
     "worker": Command("stream.commands.worker:worker", "read clicks, decide, send interventions"),
-    "topics": Command("stream.commands.topics:topics", "create: make the topics that a worker needs"),
-    "simulate": Command("stream.commands.simulate:simulate", "simulated clicks to a file or a broker"),
+    "topics": Command(
+        "stream.commands.topics:topics", "create: make the topics that a worker needs"
+    ),
+    "simulate": Command(
+        "stream.commands.simulate:simulate", "simulated clicks to a file or a broker"
+    ),
     "produce": Command("stream.commands.produce:produce", "send a file of clicks to a broker"),
     "replay": Command("stream.commands.replay:replay", "run a file through the worker's handler"),
-    "state": Command("stream.commands.state:state", "hash of all users' states, read from the changelog"),
+    "state": Command(
+        "stream.commands.state:state", "hash of all users' states, read from the changelog"
+    ),
     "dlq": Command("stream.commands.dlq:dlq", "list, redrive: the events that were refused"),
     "why": Command("stream.commands.why:why", "run a logged decision again and compare"),
     "policy": Command("clickpath.policy_commands:policy", "lint: check a policy file"),

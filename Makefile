@@ -1,0 +1,72 @@
+# Everything is used from this checkout; the virtual environments lie in a cache directory, named
+# after the pinned requirements that they were built from, and are built when they are missing.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export PYTHONPATH := $(CURDIR)
+export PYTHONUNBUFFERED := 1
+
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clickpath
+SUM = $(firstword $(shell cat $(1) requirements/build-venv | { sha256sum 2>/dev/null || shasum -a 256; }))
+venv = $(CACHE)/venv-$(basename $(notdir $(1)))-$(shell echo $(call SUM,$(1)) | cut -c1-12)
+
+DEMO_VENV := $(call venv,requirements/demo.txt)
+TEST_VENV := $(call venv,requirements/test.txt)
+QUIX_VENV := $(call venv,benchmarks/peers/quix.txt)
+BYTEWAX_VENV := $(call venv,benchmarks/peers/bytewax.txt)
+
+# Arguments for the command behind a target: make demo ARGS="--events 5000 --json"
+ARGS ?=
+
+.PHONY: help demo test check format bench bench-peers train lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
+
+demo: $(DEMO_VENV)/.complete ## run the main job: broker, worker, simulated shoppers, a summary
+	@$(DEMO_VENV)/bin/python -m clickpath demo $(ARGS)
+
+test: $(TEST_VENV)/.complete ## run all tests
+	@echo "==> running the tests"
+	@$(TEST_VENV)/bin/python -m pytest $(ARGS)
+
+check: $(TEST_VENV)/.complete ## lint, formatting, types and import directions
+	@echo "==> ruff"
+	@$(TEST_VENV)/bin/ruff check .
+	@$(TEST_VENV)/bin/ruff format --check .
+	@echo "==> mypy"
+	@$(TEST_VENV)/bin/mypy
+	@echo "==> import contracts"
+	@$(TEST_VENV)/bin/lint-imports
+
+format: $(TEST_VENV)/.complete ## format the code and mend what the linter can
+	@$(TEST_VENV)/bin/ruff check --fix .
+	@$(TEST_VENV)/bin/ruff format .
+
+bench: $(DEMO_VENV)/.complete ## events per second, side by side with plain Faust
+	@$(DEMO_VENV)/bin/python -m benchmarks.run $(ARGS)
+
+bench-peers: $(DEMO_VENV)/.complete $(QUIX_VENV)/.complete $(BYTEWAX_VENV)/.complete ## the same beside Quix Streams and Bytewax
+	@$(DEMO_VENV)/bin/python -m benchmarks.peers.run --quix $(QUIX_VENV)/bin/python --bytewax $(BYTEWAX_VENV)/bin/python $(ARGS)
+
+train: $(TEST_VENV)/.complete ## train, evaluate and export a model
+	@$(TEST_VENV)/bin/python -m clickpath train $(ARGS)
+
+lock: $(TEST_VENV)/.complete ## resolve the pinned requirements anew (ARGS=--upgrade)
+	@PATH="$(TEST_VENV)/bin:$$PATH" requirements/lock $(ARGS)
+
+clean: ## remove the virtual environments and the tools' caches
+	rm -rf $(CACHE)/venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(DEMO_VENV)/.complete:
+	@requirements/build-venv $(DEMO_VENV) requirements/demo.txt
+
+$(TEST_VENV)/.complete:
+	@echo "==> the test environment holds torch: about 5 GB, a few minutes the first time"
+	@requirements/build-venv $(TEST_VENV) requirements/test.txt
+
+$(QUIX_VENV)/.complete:
+	@requirements/build-venv $(QUIX_VENV) benchmarks/peers/quix.txt
+
+$(BYTEWAX_VENV)/.complete:
+	@requirements/build-venv $(BYTEWAX_VENV) benchmarks/peers/bytewax.txt
