@@ -1,0 +1,252 @@
+"""The application: Faust's, with batch topics, their tables and their outputs."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import faust
+from aiokafka import AIOKafkaConsumer
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
+from yarl import URL
+
+from stream.batch.agent import BatchAgent, BatchStream, BatchTopic
+from stream.batch.commit import Committer
+from stream.batch.group import Group
+from stream.batch.outputs import Outputs
+from stream.batch.progress import BatchProgress
+from stream.batch.source import Source
+from stream.batch.table import KeyedTable
+from stream.batch.transport import BatchProducer, BatchTransport
+
+V = TypeVar("V")
+
+
+class BatchApp(faust.App):
+    """A Faust application whose topics may be batch topics; see `batch_app`.
+
+    Attributes:
+        progress: What its batch topics are doing.
+        outputs: Sends records to the partition of a chunk.
+        committer: Commits batch topics; called by the worker every commit interval.
+        batch_group: The batch topics in the consumer group.
+    """
+
+    mundane_level = "debug"
+
+    def __init__(
+        self,
+        *args: Any,
+        chunk_records: int,
+        record_limit_bytes: int,
+        fetch_wait_ms: int,
+        finish_timeout_s: float,
+        idempotent: bool,
+        **kwargs: Any,
+    ) -> None:
+        self.fetch_wait_ms = fetch_wait_ms
+        self.finish_timeout_s = finish_timeout_s
+        self.idempotent = idempotent
+        self._chunk_records = chunk_records
+        self.progress = BatchProgress()
+        self.batch_group = Group(
+            progress=self.progress, changelog_consumer=self._changelog_consumer
+        )
+        self.outputs = Outputs(
+            lambda: cast(BatchProducer, self.producer).client,
+            record_limit_bytes=record_limit_bytes,
+        )
+        self.committer = Committer(self.batch_group, self.outputs)
+        super().__init__(*args, **kwargs)
+
+    def topic(self, *topics: str, batch: bool = False, **kwargs: Any) -> Any:
+        """Describes a topic; with `batch=True` its one agent is given chunks.
+
+        Raises:
+            ValueError: A batch topic of more than one name, or with a name taken before.
+        """
+        if not batch:
+            return super().topic(*topics, **kwargs)
+        if len(topics) != 1:
+            raise ValueError(f"a batch topic has one name, not {len(topics)}")
+        name = topics[0]
+        if name in self.batch_group.sources:
+            raise ValueError(f"the batch topic {name} exists already")
+        self.batch_group.sources[name] = Source(
+            name,
+            group=self.batch_group,
+            progress=self.progress,
+            chunk_records=self._chunk_records,
+        )
+        return BatchTopic(self, topics=list(topics), **kwargs)
+
+    def agent(self, channel: Any = None, *, name: str | None = None, **kwargs: Any) -> Any:
+        """Makes an agent of an async function.
+
+        Raises:
+            ValueError: An agent of a batch topic without a name, or with a concurrency: one of
+                several actors could acknowledge past a chunk that another one lost.
+        """
+        if isinstance(channel, BatchTopic) and (name is None or kwargs.get("concurrency", 1) != 1):
+            raise ValueError("the agent of a batch topic has a name and a concurrency of 1")
+        return super().agent(channel, name=name, **kwargs)
+
+    def keyed_table(
+        self,
+        name: str,
+        *,
+        source: BatchTopic,
+        dumps: Callable[[V], bytes],
+        loads: Callable[[bytes], V],
+        changelog: str | None = None,
+    ) -> KeyedTable[V]:
+        """Makes a table whose partitions follow those of a batch topic.
+
+        Args:
+            name: Its name.
+            source: The batch topic whose chunks write to it.
+            dumps: Makes bytes of a value; values are immutable.
+            loads: Makes a value of bytes.
+            changelog: Its compacted topic with as many partitions as the source;
+                `<application>-<name>-changelog` if not given.
+        """
+        table: KeyedTable[V] = KeyedTable(
+            name,
+            source=source.get_topic_name(),
+            changelog=changelog or f"{self.conf.id}-{name}-changelog",
+            dumps=dumps,
+            loads=loads,
+            check=source.source.check,
+        )
+        source.source.tables.append(table)
+        return table
+
+    def batch_source(self, topic: str) -> Source:
+        """The pull side of a batch topic."""
+        return self.batch_group.sources[topic]
+
+    @property
+    def crash_event(self) -> Any:
+        """Is set when the application, or something below it, has crashed."""
+        return self._crashed
+
+    def client_settings(self) -> Mapping[str, Any]:
+        """What every client of the broker is made with: addresses, identity, credentials."""
+        conf = self.conf
+        return {
+            "bootstrap_servers": server_list(
+                self.transport.url, cast(BatchTransport, self.transport).default_port
+            ),
+            "client_id": conf.broker_client_id,
+            "request_timeout_ms": int(conf.broker_request_timeout * 1000),
+            "metadata_max_age_ms": conf.consumer_metadata_max_age_ms,
+            "connections_max_idle_ms": conf.consumer_connections_max_idle_ms,
+            **credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        }
+
+    def _changelog_consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
+            **self.client_settings(),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=self.conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=self.fetch_wait_ms,
+        )
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _new_producer_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_producer, self)
+
+    def _create_directories(self) -> None:
+        """Nothing is kept on disk."""
+
+
+def batch_app(
+    id: str,  # noqa: A002 - Faust's word for it
+    *,
+    broker_url: str,
+    commit_interval_s: float = 1.0,
+    session_timeout_s: float = 30.0,
+    rebalance_timeout_s: float = 60.0,
+    max_poll_interval_s: float = 300.0,
+    request_timeout_s: float = 40.0,
+    chunk_records: int = 1_000,
+    fetch_bytes: int = 1 << 20,
+    fetch_wait_ms: int = 100,
+    send_batch_bytes: int = 256 << 10,
+    record_limit_bytes: int = 1_000_000,
+    compression: str | None = None,
+    idempotent: bool = False,
+    credentials: Any = None,
+    ssl_context: ssl.SSLContext | None = None,
+    **faust_settings: Any,
+) -> BatchApp:
+    """Makes an application; nothing connects before it is started (see `worker.run_app`).
+
+    Args:
+        id: The consumer group, and the prefix of changelog topics.
+        broker_url: Brokers as `host:port[,host:port]`, with or without `kafka://`.
+        commit_interval_s: Time between commits of states and offsets.
+        session_timeout_s: Silence after which the group gives a worker's partitions away.
+        rebalance_timeout_s: How long a rebalance waits for a worker to finish its chunk.
+        max_poll_interval_s: How long an agent may keep a chunk before the worker leaves the group.
+        request_timeout_s: How long a request to the broker may take.
+        chunk_records: The most records of a chunk.
+        fetch_bytes: The most bytes fetched of a partition at once.
+        fetch_wait_ms: How long the broker may hold back the answer to a fetch without records.
+        send_batch_bytes: Size at which outputs are split into another batch.
+        record_limit_bytes: The largest output record; not above what the topics allow.
+        compression: None, "gzip", "snappy", "lz4" or "zstd"; all but gzip need cramjam.
+        idempotent: Keep the broker from storing a batch twice when an answer got lost.
+        credentials: Faust's credentials for SASL or TLS.
+        ssl_context: For TLS without SASL.
+        faust_settings: Further settings of Faust; they win over those made here.
+    """
+    return BatchApp(
+        id,
+        chunk_records=chunk_records,
+        record_limit_bytes=record_limit_bytes,
+        fetch_wait_ms=fetch_wait_ms,
+        # Leaves the group some of the rebalance timeout for the joining itself.
+        finish_timeout_s=rebalance_timeout_s * 0.7,
+        idempotent=idempotent,
+        **{
+            "broker": [URL(f"kafka://{each}") for each in _addresses(broker_url)],
+            "broker_credentials": credentials,
+            "ssl_context": ssl_context,
+            "broker_commit_interval": commit_interval_s,
+            "broker_session_timeout": session_timeout_s,
+            "broker_heartbeat_interval": min(3.0, session_timeout_s / 3),
+            "broker_rebalance_timeout": rebalance_timeout_s,
+            "broker_max_poll_interval": max_poll_interval_s,
+            "broker_max_poll_records": chunk_records,
+            "broker_request_timeout": max(request_timeout_s, session_timeout_s + 1),
+            "consumer_auto_offset_reset": "earliest",
+            "consumer_max_fetch_size": fetch_bytes,
+            "producer_acks": -1,
+            "producer_linger": 0.005,
+            "producer_max_batch_size": send_batch_bytes,
+            "producer_max_request_size": record_limit_bytes + send_batch_bytes,
+            "producer_compression_type": compression,
+            "producer_request_timeout": 30.0,
+            "stream_wait_empty": True,
+            "stream_recovery_delay": 0.0,
+            "table_standby_replicas": 0,
+            "topic_disable_leader": True,
+            "topic_allow_declare": False,
+            "web_enabled": False,
+            "worker_redirect_stdouts": False,
+            "store": "memory://",
+            "Agent": BatchAgent,
+            "Stream": BatchStream,
+            **faust_settings,
+        },
+    )
+
+
+def _addresses(broker_url: str) -> list[str]:
+    parts = broker_url.replace(";", ",").split(",")
+    return [each.strip().removeprefix("kafka://") for each in parts if each.strip()]

@@ -1,0 +1,140 @@
+"""A worker's membership in the consumer group: assignment in, committed offsets out."""
+
+# ruff: noqa: SLF001 - what aiokafka and Faust keep private and the engine needs is used here
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.structs import OffsetAndMetadata
+
+from stream.batch.progress import BatchProgress
+from stream.batch.restore import Stored, read_changelogs
+
+if TYPE_CHECKING:
+    from stream.batch.source import Source
+
+logger = logging.getLogger(__name__)
+
+
+class Group:
+    """The batch topics of one application in its consumer group.
+
+    Args:
+        progress: Where it tells what it owns.
+        changelog_consumer: Makes an unstarted consumer without a group, to read changelogs.
+    """
+
+    def __init__(
+        self, *, progress: BatchProgress, changelog_consumer: Callable[[], AIOKafkaConsumer]
+    ) -> None:
+        self.progress = progress
+        self.sources: dict[str, Source] = {}
+        self._changelog_consumer = changelog_consumer
+        self._consumer: AIOKafkaConsumer | None = None
+
+    @property
+    def consumer(self) -> AIOKafkaConsumer:
+        """The client that is the member of the group; there is one once the worker started."""
+        if self._consumer is None:
+            raise RuntimeError("the worker has not started")
+        return self._consumer
+
+    def attach(self, consumer: AIOKafkaConsumer) -> None:
+        """Tells which client is the member of the group."""
+        self._consumer = consumer
+
+    def owns(self, topic: str) -> bool:
+        """Whether a topic is read in chunks."""
+        return topic in self.sources
+
+    # Rebalances, in this order
+
+    def close(self) -> None:
+        """Hands out no further chunk."""
+        self.progress.recovered = False
+        for source in self.sources.values():
+            source.close()
+
+    async def quiesce(self, timeout_s: float) -> None:
+        """Waits until no chunk is in hand, or the time is over."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                for source in self.sources.values():
+                    await source.quiesce()
+        except TimeoutError:
+            logger.error("a chunk is still in hand after %.0f s; it will come again", timeout_s)
+
+    def revoke(self) -> None:
+        """All partitions are gone."""
+        if self.progress.assignment:
+            logger.info("revoked: %s", _named(self.progress.assignment))
+        self.progress.assignment = frozenset()
+        for source in self.sources.values():
+            source.revoke()
+
+    def assign(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """These partitions are ours from now on."""
+        ours = frozenset((topic, number) for topic, number in partitions if self.owns(topic))
+        self.progress.assignment = ours
+        logger.info("assigned: %s", _named(ours) or "no partition")
+        self.progress.rebalances += 1
+        for source in self.sources.values():
+            source.assign(number for topic, number in ours if topic == source.topic)
+
+    def source_is_ready(self) -> None:
+        """Notes that a source has restored all that it was assigned."""
+        self.progress.recovered = all(each.ready for each in self.sources.values())
+
+    # State and offsets
+
+    async def restore(
+        self, changelogs: Collection[TopicPartition], *, still_wanted: Callable[[], bool]
+    ) -> Mapping[TopicPartition, Stored] | None:
+        """What the changelogs hold; None if it was not wanted any more."""
+        if not changelogs:
+            return {}
+        consumer = self._changelog_consumer()
+        await consumer.start()
+        try:
+            stored = await read_changelogs(consumer, changelogs, still_wanted=still_wanted)
+        finally:
+            await consumer.stop()
+        for each in (stored or {}).values():
+            self.progress.restored_records += len(each)
+        return stored
+
+    async def is_member(self) -> bool:
+        """Whether the broker still counts this worker in, asked right now.
+
+        A worker that slept longer than the session timeout does not know that its partitions
+        have another owner; asking before each write to the changelog keeps it from overwriting
+        what the new owner wrote.
+        """
+        coordinator = self.consumer._coordinator
+        if coordinator.generation < 0:
+            return False
+        return bool(await coordinator._do_heartbeat())
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Commits offsets; False if the group has moved on without this worker.
+
+        Raises:
+            KafkaError: The broker refused.
+        """
+        try:
+            await self.consumer.commit(
+                {tp: OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+            )
+        except (CommitFailedError, IllegalStateError) as error:
+            logger.warning("offsets not committed, the group has moved on: %s", error)
+            return False
+        return True
+
+
+def _named(partitions: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{topic}[{number}]" for topic, number in sorted(partitions))

@@ -1,0 +1,316 @@
+"""The pull side of one batch topic: who owns which partition, what is in hand, what is done.
+
+A source is opened and closed by rebalances and read by one agent. The epoch counts changes of
+the assignment: whatever began in an older epoch is void when it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.errors import IllegalStateError
+
+from stream.batch.group import Group
+from stream.batch.progress import BatchProgress, PartitionProgress
+from stream.batch.reader import RawReader
+from stream.batch.records import Chunk
+from stream.batch.table import Changes, KeyedTable, StaleChunk
+
+logger = logging.getLogger(__name__)
+
+_IDLE_WAIT_S = 1.0
+
+
+class PositionWentBack(Exception):
+    """A partition begins before what was processed: it was truncated, or made anew."""
+
+
+@dataclass(slots=True)
+class _InHand:
+    """The chunk that the agent works on."""
+
+    chunk: Chunk
+    epoch: int
+    written: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What one commit takes from one partition.
+
+    Attributes:
+        partition: The source's partition.
+        offset: The offset to commit.
+        changes: What each table has to write first.
+    """
+
+    partition: TopicPartition
+    offset: int
+    changes: tuple[tuple[KeyedTable[Any], Changes[Any]], ...]
+
+
+class Source:
+    """One batch topic, as its agent sees it.
+
+    Args:
+        topic: The topic's name.
+        group: The worker's membership in the consumer group.
+        progress: Where it tells how far it is.
+        chunk_records: The most records of a chunk.
+    """
+
+    def __init__(
+        self, topic: str, *, group: Group, progress: BatchProgress, chunk_records: int
+    ) -> None:
+        self.topic = topic
+        self.tables: list[KeyedTable[Any]] = []
+        self._group = group
+        self._progress = progress
+        self._chunk_records = chunk_records
+        self._parts: dict[int, PartitionProgress] = {}
+        self._assigned: frozenset[int] = frozenset()
+        self._attached: RawReader | None = None
+        self._epoch = 0
+        self._ready = False
+        self._opened = False
+        self._stopped = False
+        self._changed = asyncio.Event()
+        self._in_hand: _InHand | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # The agent's side
+
+    def begin(self) -> None:
+        """Begins an iteration; a chunk that the last one left unfinished comes again."""
+        self._stopped = False
+        self.abandon()
+
+    async def next(self) -> Chunk:
+        """Acknowledges the chunk in hand and waits for the next one.
+
+        Raises:
+            StopAsyncIteration: The agent is to end.
+            KafkaError: The broker's client cannot go on.
+            PositionWentBack: The topic was truncated or made anew.
+        """
+        self._finish()
+        with self._reader.polling():
+            while True:
+                if self._stopped:
+                    raise StopAsyncIteration
+                if not self._opened:
+                    self._changed.clear()
+                    await self._changed.wait()
+                elif not self._ready:
+                    await self._prepare()
+                elif (chunk := self._take()) is not None:
+                    return chunk
+                else:
+                    await self._reader.wait(_IDLE_WAIT_S)
+
+    def stop(self) -> None:
+        """Makes `next` end the iteration."""
+        self._stopped = True
+        self._wake()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the agent is to end."""
+        return self._stopped
+
+    @property
+    def in_hand(self) -> str:
+        """The chunk in hand, for messages."""
+        if self._in_hand is None:
+            return f"{self.topic}, no chunk in hand"
+        chunk = self._in_hand.chunk
+        first, last = chunk.records[0].offset, chunk.records[-1].offset
+        return f"{chunk.topic}[{chunk.partition}], offsets {first} to {last}"
+
+    def abandon(self) -> None:
+        """Gives the chunk in hand back unacknowledged: it is the next one to come."""
+        hand, self._in_hand = self._in_hand, None
+        self._idle.set()
+        if hand is not None and hand.epoch == self._epoch:
+            part = self._parts[hand.chunk.partition]
+            part.position = part.acked
+            self._reader.seek(self._tp(part.partition), part.acked)
+
+    def check(self, partition: int) -> None:
+        """Notes that state of a partition is about to be written.
+
+        Raises:
+            StaleChunk: No chunk of that partition is in hand, or it was taken away.
+        """
+        hand = self._in_hand
+        if hand is None or hand.chunk.partition != partition or hand.epoch != self._epoch:
+            raise StaleChunk(f"{self.topic}[{partition}] is not in hand; nothing is written")
+        hand.written = True
+
+    def _finish(self) -> None:
+        hand, self._in_hand = self._in_hand, None
+        if hand is not None and hand.epoch == self._epoch:
+            records = hand.chunk.records
+            part = self._parts[hand.chunk.partition]
+            part.acked = part.position
+            part.last_record_ms = records[-1].timestamp_ms
+            part.records += len(records)
+            self._progress.records += len(records)
+            self._progress.chunks += 1
+        self._idle.set()
+
+    def _take(self) -> Chunk | None:
+        taken = self._reader.take(self._tps(), self._chunk_records)
+        if taken is None:
+            for part in self._parts.values():
+                self._move(part)
+                part.acked = part.position
+            return None
+        tp, records = taken
+        part = self._parts[tp.partition]
+        if records[0].offset > part.position + 1:
+            logger.warning(
+                "%s[%d]: offsets %d to %d are not there any more (retention or compaction)",
+                *(self.topic, tp.partition, part.position, records[0].offset - 1),
+            )
+        self._move(part)
+        chunk = Chunk(self.topic, tp.partition, records)
+        self._in_hand = _InHand(chunk, self._epoch)
+        self._idle.clear()
+        return chunk
+
+    def _move(self, part: PartitionProgress) -> None:
+        """Takes over where the reader stands."""
+        reader = self._reader
+        tp = self._tp(part.partition)
+        position = reader.position_now(tp)
+        part.highwater = reader.highwater(tp)
+        if position is None:
+            return
+        if position < part.position:
+            raise PositionWentBack(
+                f"{self.topic}[{part.partition}] is at offset {position}, but everything before "
+                f"{part.position} was processed: the topic was truncated or made anew, and stored "
+                "states do not belong to it; reset the application's group and changelog"
+            )
+        part.position = position
+
+    async def _prepare(self) -> None:
+        """Restores the tables of new partitions and finds where to begin."""
+        epoch = self._epoch
+        reader = self._reader
+        try:
+            positions = {each: await reader.position(self._tp(each)) for each in self._assigned}
+        except IllegalStateError:
+            # Taken away meanwhile; the rebalance that did it opens the source again.
+            self._opened = self._opened and epoch != self._epoch
+            return
+        for number in [*self._parts]:
+            if self._parts[number].acked != positions.get(number):
+                self._drop(number)
+        new = [each for each in positions if each not in self._parts]
+        stored = await self._group.restore(
+            [TopicPartition(table.changelog, each) for table in self.tables for each in new],
+            still_wanted=lambda: epoch == self._epoch,
+        )
+        if stored is None or epoch != self._epoch:
+            return
+        for number in new:
+            for table in self.tables:
+                table.open(number, stored[TopicPartition(table.changelog, number)])
+            offset = positions[number]
+            self._parts[number] = PartitionProgress(
+                topic=self.topic, partition=number, position=offset, acked=offset, committed=offset
+            )
+            self._progress.partitions[self.topic, number] = self._parts[number]
+        for part in self._parts.values():
+            # Where a chunk was cut short by the rebalance, the client's position is the right one.
+            part.position = part.acked
+        self._ready = True
+        self._group.source_is_ready()
+
+    # The side of rebalances and commits
+
+    @property
+    def ready(self) -> bool:
+        """Whether the state of the whole assignment is here."""
+        return self._ready
+
+    def close(self) -> None:
+        """Hands out no further chunk until the next `assign`."""
+        self._opened = False
+        self._ready = False
+        self._wake()
+
+    async def quiesce(self) -> None:
+        """Waits until no chunk is in hand."""
+        await self._idle.wait()
+
+    def revoke(self) -> None:
+        """Ends the epoch: the chunk in hand, if any, is void."""
+        self._epoch += 1
+        self._assigned = frozenset()
+
+    def assign(self, partitions: Iterable[int]) -> None:
+        """Begins an epoch with these partitions; forgets all others."""
+        self._epoch += 1
+        self._assigned = frozenset(partitions)
+        for number in [*self._parts]:
+            if number not in self._assigned:
+                self._drop(number)
+        self._ready = False
+        self._opened = True
+        self._wake()
+
+    def cut(self) -> list[Cut]:
+        """Takes what finished chunks have changed and where they end, in one step."""
+        hand = self._in_hand
+        unfinished = hand.chunk.partition if hand is not None and hand.written else None
+        cuts = []
+        for number, part in self._parts.items():
+            if number == unfinished:
+                continue
+            changes = ((table, table.cut(number)) for table in self.tables)
+            cut = Cut(self._tp(number), part.acked, tuple(each for each in changes if each[1]))
+            if cut.changes or part.acked != part.committed:
+                cuts.append(cut)
+        return cuts
+
+    def put_back(self, cut: Cut) -> None:
+        """Takes back a cut that was not committed."""
+        for table, changes in cut.changes:
+            table.put_back(cut.partition.partition, changes)
+
+    def committed(self, cut: Cut) -> None:
+        """Notes that a cut was committed."""
+        part = self._parts.get(cut.partition.partition)
+        if part is not None:
+            part.committed = cut.offset
+
+    def _drop(self, number: int) -> None:
+        for table in self.tables:
+            table.drop(number)
+        del self._parts[number]
+        self._progress.partitions.pop((self.topic, number), None)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._reader.wake()
+
+    @property
+    def _reader(self) -> RawReader:
+        if self._attached is None:
+            self._attached = RawReader(self._group.consumer)
+        return self._attached
+
+    def _tp(self, number: int) -> TopicPartition:
+        return TopicPartition(self.topic, number)
+
+    def _tps(self) -> set[TopicPartition]:
+        return {self._tp(each) for each in self._parts}

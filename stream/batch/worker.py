@@ -1,0 +1,86 @@
+"""Running an application in a process: loop, signals, logging levels, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from stream.batch.app import BatchApp
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+# aiokafka and Faust build a record for every message or heartbeat at DEBUG, also when nobody
+# reads it; below WARNING, Faust tells of its services' lives, which the engine does shorter.
+_NOISY = {
+    "aiokafka": logging.INFO,
+    "aiokafka.consumer": logging.WARNING,
+    "asyncio": logging.INFO,
+    "faust": logging.WARNING,
+    "mode": logging.WARNING,
+}
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def quiet_loggers() -> None:
+    """Keeps the clients' loggers from saying everything, whatever the root logger is set to."""
+    for name, level in _NOISY.items():
+        logger_of_client = logging.getLogger(name)
+        logger_of_client.setLevel(max(level, logger_of_client.getEffectiveLevel()))
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine on uvloop, or on asyncio's own loop where uvloop is absent."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)
+
+
+async def run_app(app: BatchApp, *, stop: asyncio.Event | None = None) -> int:
+    """Runs an application until SIGTERM, SIGINT, `stop` or a crash.
+
+    A stop finishes the chunk in hand and commits it. A second signal ends the process at once.
+
+    Returns:
+        The exit code: 0 after an ordinary stop, 1 after a crash.
+    """
+    quiet_loggers()
+    loop = asyncio.get_running_loop()
+    stopping = stop or asyncio.Event()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stopping.set)
+    ending = [asyncio.create_task(stopping.wait()), asyncio.create_task(app.crash_event.wait())]
+    starting = asyncio.create_task(app.start())
+    try:
+        await asyncio.wait([starting, *ending], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done() and starting.exception() is None:
+            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+        for task in ending:
+            task.cancel()
+    return await _stop(app, starting)
+
+
+async def _stop(app: BatchApp, starting: asyncio.Task[None]) -> int:
+    crashed = app.crashed
+    if starting.done() and (error := starting.exception()) is not None:
+        logger.critical("the worker could not start", exc_info=error)
+        crashed = True
+    await app.stop()
+    starting.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        await starting
+    if crashed or app.crashed:
+        logger.critical("the worker has crashed: %r", app.crash_reason)
+        return 1
+    return 0
