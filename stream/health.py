@@ -10,7 +10,7 @@ Every page says in one sentence of JSON what it found. No page shows a user's da
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -78,7 +78,7 @@ class Pages:
         return web.Response(body=self._metrics(), content_type="text/plain", charset="utf-8")
 
 
-def _probe(ask: Callable[[], Verdict]) -> Callable[[web.Request], web.StreamResponse]:
+def _probe(ask: Callable[[], Verdict]) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def page(_: web.Request) -> web.Response:
         verdict = ask()
         return web.Response(
@@ -87,4 +87,4 @@ def _probe(ask: Callable[[], Verdict]) -> Callable[[web.Request], web.StreamResp
             content_type="application/json",
         )
 
-    return page  # type: ignore[return-value]
+    return page

@@ -43,7 +43,6 @@ async def produce(
         bootstrap_servers=bootstrap_servers,
         acks="all",
         enable_idempotence=False,  # the embedded broker has none; event ids make repeats harmless
-        compression_type="lz4",
         linger_ms=20,
         max_batch_size=256 << 10,
         max_request_size=_MAX_REQUEST_BYTES,

@@ -142,7 +142,8 @@ def _path_of(fields: list[Any], window: Window) -> PathState:
     try:
         _, settled, raw_steps, raw_base = fields
         steps = tuple(
-            Step(*numbers, tuple(Line(*line) for line in lines)) for *numbers, lines in raw_steps
+            Step._make((*numbers, tuple(Line(*line) for line in lines)))
+            for *numbers, lines in raw_steps
         )
         base = _summary_of(raw_base)
     except (TypeError, ValueError) as error:
@@ -152,12 +153,14 @@ def _path_of(fields: list[Any], window: Window) -> PathState:
 
 def _summary_of(fields: list[Any]) -> Summary:
     *numbers, counts, before, last_by, cart = fields
-    return Summary(
-        *numbers,
-        _by_action(counts),
-        _by_action(before),
-        _by_action(last_by),
-        tuple(Line(*line) for line in cart),
+    return Summary._make(
+        (
+            *numbers,
+            _by_action(counts),
+            _by_action(before),
+            _by_action(last_by),
+            tuple(Line(*line) for line in cart),
+        )
     )
 
 

@@ -32,4 +32,4 @@ def worker(argv: Sequence[str]) -> int:
     from stream.app import create_app
     from stream.running import run_worker
 
-    return run_worker(create_app(settings, predictor, wall_clock_ms), settings)
+    return run_worker(create_app(settings, predictor, wall_clock_ms), predictor)

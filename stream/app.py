@@ -1,0 +1,156 @@
+"""The worker: clicks in, decisions and interventions out, the users' states kept between.
+
+    clicks -> chunk -> handler -> outputs acknowledged -> states written -> chunk acknowledged
+                                                       commit: changelog, then offsets
+
+A crash before the commit repeats a chunk from states and offsets that belong together; every
+decision in it comes out again under its id.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterable, Callable
+from dataclasses import dataclass
+
+from clickpath import __version__
+from clickpath.encoding import Encoder
+from clickpath.wire.state import UserState, dump_user, load_user
+from serving.predictor import Predictor
+from stream.batch.app import BatchApp, batch_app
+from stream.batch.records import Chunk
+from stream.batch.table import KeyedTable
+from stream.handler import Handler
+from stream.health import Pages, Verdict
+from stream.metrics import Metrics
+from stream.settings import Settings
+from stream.wiring import make_handler
+
+logger = logging.getLogger(__name__)
+
+#: The largest dead letter: an event far over its limit, with headers.
+_RECORD_LIMIT_BYTES = 4 << 20
+
+Clock = Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker that has been put together and not been started.
+
+    Attributes:
+        app: The Faust application.
+        users: The users' states, by user id in UTF-8.
+        handler: What is done with a chunk.
+        metrics: What is counted.
+        pages: Health, readiness and metrics over HTTP.
+    """
+
+    app: BatchApp
+    users: KeyedTable[UserState]
+    handler: Handler
+    metrics: Metrics
+    pages: Pages
+
+
+def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) -> Worker:
+    """Puts a worker together; nothing connects before `stream.running.run_worker`.
+
+    Args:
+        settings: The settings.
+        predictor: Scores paths; None decides by the fallback policy.
+        clock: The present in epoch milliseconds.
+
+    Raises:
+        ConfigError: The policy cannot be accepted.
+    """
+    encoder = Encoder(settings.window)
+    handler = make_handler(settings, predictor, encoder)
+    metrics = Metrics()
+    app = batch_app(
+        settings.app_id,
+        broker_url=settings.bootstrap_servers,
+        commit_interval_s=settings.commit_interval_s,
+        session_timeout_s=settings.session_timeout_s,
+        record_limit_bytes=_RECORD_LIMIT_BYTES,
+    )
+    clicks = app.topic(settings.topics.clicks, batch=True)
+    users: KeyedTable[UserState] = app.keyed_table(
+        "users",
+        source=clicks,
+        changelog=settings.topics.changelog,
+        dumps=dump_user,
+        loads=lambda raw: load_user(raw, settings.window),
+    )
+    _add_agent(app, clicks, users, handler, metrics, clock)
+    digests = handler.digests
+    metrics.info.labels(digests.model, digests.policy, digests.encoder, __version__).set(1)
+    pages = Pages(
+        settings.web_host,
+        settings.web_port,
+        alive=lambda: _alive(app, settings.stalled_after_s),
+        ready=lambda: _ready(app),
+        metrics=lambda: _scrape(app, users, metrics, clock),
+    )
+    return Worker(app, users, handler, metrics, pages)
+
+
+def _add_agent(
+    app: BatchApp,
+    clicks: object,
+    users: KeyedTable[UserState],
+    handler: Handler,
+    metrics: Metrics,
+    clock: Clock,
+) -> None:
+    @app.agent(clicks, name="clicks")
+    async def on_clicks(chunks: AsyncIterable[Chunk]) -> None:
+        async for chunk in chunks:
+            begun_s = time.perf_counter()
+            view = users.partition(chunk.partition)
+            outcome = await handler.handle(chunk, view, clock())
+            await app.outputs.send(chunk.partition, outcome.outputs)
+            # From here to the end of the body there is no await: state and acknowledgement are
+            # one step.
+            users.write(chunk.partition, outcome.users)
+            metrics.count(outcome.tally)
+            metrics.chunk_seconds.observe(time.perf_counter() - begun_s)
+
+
+def _alive(app: BatchApp, stalled_after_s: float) -> Verdict:
+    """Fails when records wait and nothing was committed for too long."""
+    progress = app.progress
+    if app.crashed:
+        return Verdict(False, "the worker has crashed and is stopping")
+    last_s = progress.last_commit_monotonic_s
+    if not progress.recovered or last_s is None:
+        return Verdict(True, "starting, or recovering states")
+    age_s = time.monotonic() - last_s
+    if age_s > stalled_after_s and progress.lag_events:
+        return Verdict(False, f"{progress.lag_events} records wait; last commit {age_s:.0f} s ago")
+    return Verdict(True, f"last commit {age_s:.1f} s ago")
+
+
+def _ready(app: BatchApp) -> Verdict:
+    progress = app.progress
+    if not progress.recovered:
+        return Verdict(False, "not in the group yet, or recovering states")
+    return Verdict(True, f"{len(progress.assignment)} partitions")
+
+
+def _scrape(
+    app: BatchApp, users: KeyedTable[UserState], metrics: Metrics, clock: Clock
+) -> bytes:
+    """Brings the gauges up to date and makes the page."""
+    progress, now_ms = app.progress, clock()
+    metrics.lag_events.clear()
+    metrics.lag_seconds.clear()
+    for (_, number), part in progress.partitions.items():
+        metrics.lag_events.labels(number).set(part.lag_events)
+        metrics.lag_seconds.labels(number).set(part.lag_s(now_ms))
+    if progress.last_commit_monotonic_s is not None:
+        metrics.commit_age_seconds.set(time.monotonic() - progress.last_commit_monotonic_s)
+    metrics.users.set(sum(len(users.partition(each)) for each in users.partitions))
+    metrics.ready.set(progress.recovered)
+    return metrics.page()

@@ -1,0 +1,41 @@
+"""Runs a worker in this process until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+
+from clickpath.errors import UsageError
+from serving.predictor import Predictor
+from stream.app import Worker
+from stream.batch.worker import run, run_app
+
+logger = logging.getLogger(__name__)
+
+
+def run_worker(worker: Worker, predictor: Predictor | None) -> int:
+    """Serves the pages and runs the application; returns the process's exit code.
+
+    A first SIGTERM or SIGINT finishes the chunk in hand, commits and leaves the group.
+
+    Raises:
+        UsageError: The address of the pages is taken.
+    """
+    return run(_run(worker, predictor))
+
+
+async def _run(worker: Worker, predictor: Predictor | None) -> int:
+    try:
+        await worker.pages.start()
+    except OSError as error:
+        raise UsageError(f"the pages cannot listen on port {worker.pages.port}: {error}") from error
+    digests = worker.handler.digests
+    logger.info(
+        "pages on port %d; model %s, policy %s, encoder %s",
+        *(worker.pages.port, digests.model, digests.policy, digests.encoder),
+    )
+    try:
+        return await run_app(worker.app)
+    finally:
+        await worker.pages.stop()
+        if predictor is not None:
+            await predictor.close()

@@ -1,0 +1,209 @@
+"""The handler: every record ends in exactly one place, and chunks leave no trace in decisions."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import pytest
+
+from clickpath import simulation
+from clickpath.encoding import Encoder
+from clickpath.policy_file import default_policy
+from clickpath.simulation.faults import (
+    FAULTS,
+    shuffled_within,
+    with_broken,
+    with_duplicates,
+    with_stragglers,
+)
+from clickpath.window import Window
+from clickpath.wire import click_to_json
+from clickpath.wire.state import UserState
+from serving.fake import FakePredictor
+from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.handler import Handler
+from stream.replay import hash_of_users
+from stream.tally import Tally
+from stream.topics import Topics
+
+WINDOW = Window()
+ENCODER = Encoder(WINDOW)
+NOW_MS = simulation.START_MS + 365 * 86_400_000
+
+
+def handler_with(predictor: FakePredictor | None) -> Handler:
+    return Handler(
+        encoder=ENCODER,
+        policy=default_policy(),
+        predictor=predictor,
+        topics=Topics(),
+        deadline_s=0.05,
+        max_future_ms=86_400_000,
+    )
+
+
+def records_of(values: Sequence[bytes], first_offset: int = 0) -> list[RawRecord]:
+    return [
+        RawRecord(offset, 1_000 + offset, b"key", value, (("trace", b"t"),))
+        for offset, value in enumerate(values, start=first_offset)
+    ]
+
+
+class Run:
+    """A handler with the states that it leaves behind."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.users: dict[bytes, UserState] = {}
+        self.outputs: list[OutputRecord] = []
+        self.tally = Tally()
+
+    async def feed(self, records: Sequence[RawRecord], chunk_size: int) -> None:
+        for start in range(0, len(records), chunk_size):
+            chunk = Chunk("clicks", 3, records[start : start + chunk_size])
+            outcome = await self.handler.handle(chunk, self.users, NOW_MS)
+            self.outputs += outcome.outputs
+            self.users.update(outcome.users)
+            self.tally.add(outcome.tally)
+
+    def on(self, topic: str) -> list[OutputRecord]:
+        return [each for each in self.outputs if each.topic == topic]
+
+
+@pytest.fixture(scope="module")
+def values() -> list[bytes]:
+    return [click_to_json(click) for click in simulation.simulate(3_000, 60, seed=1)]
+
+
+async def run_of(
+    values: Sequence[bytes], *, chunk_size: int = 500, predictor: FakePredictor | None = None
+) -> Run:
+    run = Run(handler_with(predictor or FakePredictor(ENCODER)))
+    await run.feed(records_of(values), chunk_size)
+    return run
+
+
+async def test_every_record_is_accounted_for() -> None:
+    clicks = with_stragglers(
+        simulation.simulate(3_000, 60, seed=1), 0.02, 2 * WINDOW.lateness_ms, seed=1
+    )
+    clicks = with_duplicates(clicks, 0.1, seed=1)
+    sent = list(with_broken((click_to_json(c) for c in clicks), 0.05, 1, tuple(FAULTS)))
+
+    run = await run_of([each.value for each in sent])
+
+    tally = run.tally
+    assert tally.events_in == len(sent)
+    assert tally.dead_letters.total() == sum(each.code is not None for each in sent) > 100
+    assert tally.duplicates > 100
+    assert tally.late > 10
+    assert len(run.on("clicks.late")) == tally.late
+    assert len(run.on("clicks.dead-letter")) == tally.dead_letters.total()
+    assert len(run.on("decisions")) == tally.decisions.total() > 100
+    assert sum(len(run.on(f"interventions.{k}")) for k in tally.interventions) == (
+        tally.interventions.total()
+    )
+    decided = tally.decisions.total() + sum(
+        tally.inference_avoided[reason] for reason in ("not_eligible", "out_of_order")
+    )
+    assert decided == tally.accepted
+
+
+async def test_a_broken_record_is_returned_untouched_with_its_reason_and_origin() -> None:
+    sent = list(with_broken([b'{"event_id":"e"}'] * 200, 1.0, 5))
+
+    run = await run_of([each.value for each in sent])
+
+    letters = run.on("clicks.dead-letter")
+    assert [letter.value for letter in letters] == [each.value for each in sent]
+    assert [dict(letter.headers)["clickpath-reason"].decode() for letter in letters] == [
+        each.code for each in sent
+    ]
+    headers = dict(letters[7].headers)
+    assert letters[7].key == b"key"
+    assert headers["trace"] == b"t"
+    assert headers["clickpath-origin-topic"] == b"clicks"
+    assert headers["clickpath-origin-partition"] == b"3"
+    assert headers["clickpath-origin-offset"] == b"7"
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 3_000])
+async def test_where_a_chunk_ends_changes_no_decision(
+    values: Sequence[bytes], chunk_size: int
+) -> None:
+    usual = await run_of(values)
+    other = await run_of(values, chunk_size=chunk_size)
+
+    assert other.outputs == usual.outputs
+    assert other.users == usual.users
+
+
+async def test_disorder_within_the_bound_and_copies_change_no_path() -> None:
+    clicks = list(simulation.simulate(3_000, 60, seed=2))
+    mixed = with_duplicates(shuffled_within(clicks, WINDOW.lateness_ms, 3), 0.1, 3)
+
+    usual = await run_of([click_to_json(click) for click in clicks])
+    other = await run_of([click_to_json(click) for click in mixed])
+
+    assert other.tally.late == 0
+    assert other.tally.duplicates > 200
+    assert hash_of_users(other.users.items()) == hash_of_users(usual.users.items())
+
+
+async def test_records_that_were_applied_before_a_crash_are_skipped(
+    values: Sequence[bytes],
+) -> None:
+    records = records_of(values)
+    run = Run(handler_with(FakePredictor(ENCODER)))
+    await run.feed(records[:2_000], 500)
+    before: Mapping[bytes, UserState] = dict(run.users)
+
+    await run.feed(records[:2_000], 300)  # the offsets had not been committed
+
+    assert run.users == before
+    assert run.tally.skipped == 2_000
+    assert run.tally.accepted == 2_000
+
+
+async def test_a_decision_repeated_from_an_older_state_has_the_same_id_and_content(
+    values: Sequence[bytes],
+) -> None:
+    records = records_of(values)
+    run = Run(handler_with(FakePredictor(ENCODER)))
+    await run.feed(records[:1_000], 500)
+    crashed = dict(run.users)
+    await run.feed(records[1_000:], 500)
+    first = list(run.outputs)
+
+    again = Run(handler_with(FakePredictor(ENCODER)))
+    again.users = crashed
+    await again.feed(records[1_000:], 333)
+
+    assert again.outputs == first[len(first) - len(again.outputs) :]
+
+
+async def test_a_slow_model_leaves_the_decision_to_the_fallback_policy(
+    values: Sequence[bytes],
+) -> None:
+    run = await run_of(values[:600], predictor=FakePredictor(ENCODER, delay_s=5.0))
+
+    decisions = [json.loads(each.value or b"") for each in run.on("decisions")]
+    assert run.tally.accepted == 600
+    assert run.tally.fallbacks["predictor_timeout"] > 0
+    assert {d["fallback"] for d in decisions} == {None, "predictor_timeout"}
+
+
+async def test_without_a_model_every_event_is_still_handled(values: Sequence[bytes]) -> None:
+    run = Run(handler_with(None))
+    await run.feed(records_of(values), 500)
+
+    assert run.tally.accepted == len(values)
+    assert run.tally.inference_calls == 0
+    assert set(run.tally.fallbacks) == {"no_model"}
+
+
+async def test_only_paths_with_something_eligible_are_scored(values: Sequence[bytes]) -> None:
+    run = await run_of(values)
+
+    tally = run.tally
+    assert 0 < tally.inference_paths < tally.decisions.total() < tally.accepted
+    assert tally.inference_paths + tally.inference_avoided.total() == tally.accepted
