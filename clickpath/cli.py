@@ -16,8 +16,9 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from types import MappingProxyType
 from typing import NamedTuple, NoReturn
 
 from clickpath import __version__
@@ -84,21 +85,24 @@ class CommandParser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None, commands: Mapping[str, Command] = MappingProxyType(COMMANDS)
+) -> int:
     """Runs one command and returns the exit code; prints a person's mistake as one sentence.
 
     Args:
         argv: The arguments without the program's name; by default those of the process.
+        commands: The command table.
     """
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help", "help"):
-        print(_help())
+        print(_help(commands))
         return 0
     if name in ("-V", "--version"):
         print(f"clickpath {__version__}")
         return 0
     try:
-        return _load(name)(rest)
+        return _load(name, commands)(rest)
     except ClickpathError as error:
         print(f"clickpath: {error}", file=sys.stderr)
         return error.exit_code
@@ -119,20 +123,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
 
 
-def _load(name: str) -> Callable[[Sequence[str]], int]:
+def _load(name: str, commands: Mapping[str, Command]) -> Callable[[Sequence[str]], int]:
     """The function of a command; raises `UsageError` if there is no such command."""
-    if name not in COMMANDS:
-        close = difflib.get_close_matches(name, COMMANDS, n=1)
+    if name not in commands:
+        close = difflib.get_close_matches(name, commands, n=1)
         hint = f"did you mean {close[0]}?" if close else "see clickpath --help"
         raise UsageError(f"there is no command {name!r}; {hint}")
-    module, _, function = COMMANDS[name].target.partition(":")
+    module, _, function = commands[name].target.partition(":")
     loaded: Callable[[Sequence[str]], int] = getattr(import_module(module), function)
     return loaded
 
 
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    rows = (f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+def _help(commands: Mapping[str, Command]) -> str:
+    width = max(map(len, commands))
+    rows = (f"  {name:<{width}}  {command.summary}" for name, command in commands.items())
     return "\n".join(
         [
             "usage: clickpath COMMAND [ARGUMENT ...]",
