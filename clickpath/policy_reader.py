@@ -217,7 +217,7 @@ class PolicyReader:
             )
         }
         if not after:
-            if "after" in fields:
+            if "after" in fields and fields["after"].value == ():
                 self._read.note(fields["after"], f"{place}.after", "needs at least one action")
             return None
         return Rules(

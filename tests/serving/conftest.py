@@ -1,0 +1,71 @@
+"""Models and paths for the tests of predictors."""
+
+from __future__ import annotations
+
+import shutil
+from array import array
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from clickpath.encoding import Encoder
+from clickpath.vocabulary import ACTIONS
+from clickpath.window import UNKNOWN_PRICE, Step, Window
+from serving.card import MODEL_FILE, Card, write_card
+
+TINY_MODEL = Path(__file__).with_name("tiny_model.onnx")
+
+#: Makes a path of so many steps; different seeds make different paths.
+MakePath = Callable[..., "array[int]"]
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    return Encoder(Window())
+
+
+@pytest.fixture(scope="session")
+def make_path(encoder: Encoder) -> MakePath:
+    def make(length: int, seed: int = 0, slowness: int = 0) -> array[int]:
+        steps = tuple(
+            Step(
+                ts_ms=1_700_000_000_000 + n * 1_000,
+                event=n,
+                action=1 + (n * 7 + seed) % len(ACTIONS),
+                item=slowness or (1 << 50) + seed * 1_000 + n,
+                category=0,
+                price_cents=UNKNOWN_PRICE if n % 3 else 100 * (seed + 1) + n,
+                value_cents=0,
+                lines=(),
+            )
+            for n in range(length)
+        )
+        return encoder.encode_steps(steps)
+
+    return make
+
+
+def tiny_card(encoder: Encoder) -> Card:
+    return Card(
+        name="tiny",
+        sha256=sha256(TINY_MODEL.read_bytes()).hexdigest(),
+        encoder=encoder.fingerprint,
+        actions=ACTIONS,
+        steps=encoder.window.steps,
+        command="python tests/serving/make_tiny_model.py",
+    )
+
+
+@pytest.fixture
+def card(encoder: Encoder) -> Card:
+    return tiny_card(encoder)
+
+
+@pytest.fixture
+def model_directory(tmp_path: Path, card: Card) -> Path:
+    """The tiny model with its card, free to be changed."""
+    shutil.copyfile(TINY_MODEL, tmp_path / MODEL_FILE)
+    write_card(card, tmp_path)
+    return tmp_path
