@@ -47,7 +47,9 @@ def shell_path(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
-@pytest.mark.parametrize("block", runnable_blocks(), ids=lambda block: f"{block.page}:{block.line}")
+@pytest.mark.parametrize(
+    "block", [*runnable_blocks()], ids=lambda block: f"{block.page}:{block.line}"
+)
 def test_a_runnable_block_runs(block: Block, shell_path: str, tmp_path: Path) -> None:
     commands = {
         "sh": ["bash", "-euo", "pipefail", "-c", block.code],
