@@ -33,6 +33,14 @@ class Item:
     quantity: int = 1
 
     def __post_init__(self) -> None:
+        # One question for the common case; what is wrong is found out below.
+        if (
+            0 < len(self.item_id) <= MAX_ID_CHARS
+            and (self.category is None or len(self.category) <= MAX_ID_CHARS)
+            and (self.price_cents is None or 0 <= self.price_cents <= MAX_CENTS)
+            and 0 <= self.quantity <= MAX_QUANTITY
+        ):
+            return
         _check_id(self.item_id, "items.item_id")
         if self.category is not None and len(self.category) > MAX_ID_CHARS:
             raise BadEvent("out_of_range", _too_long(self.category), "items.category")
@@ -63,6 +71,16 @@ class Click:
     value_cents: int | None = None
 
     def __post_init__(self) -> None:
+        if (
+            0 < len(self.event_id) <= MAX_ID_CHARS
+            and 0 < len(self.user_id) <= MAX_ID_CHARS
+            and 0 < len(self.type_name) <= MAX_ID_CHARS
+            and self.action in ACTION_ID
+            and 0 <= self.ts_ms <= MAX_TS_MS
+            and len(self.items) <= MAX_ITEMS
+            and (self.value_cents is None or 0 <= self.value_cents <= MAX_CENTS)
+        ):
+            return
         _check_id(self.event_id, "event_id")
         _check_id(self.user_id, "user_id")
         _check_id(self.type_name, "type")

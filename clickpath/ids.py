@@ -29,6 +29,14 @@ def decision_id(user_id: str, event_id: str) -> str:
     return _digest(b"decision", (user_id, event_id), 16).hex()
 
 
+def derived_event_id(*parts: str) -> str:
+    """The id of an event that came without one: 32 hexadecimal digits of what makes it itself.
+
+    The same parts are the same event, however often and wherever it is read.
+    """
+    return _digest(b"event-id", parts, 16).hex()
+
+
 def draw(purpose: str, *parts: str) -> float:
     """A number in [0, 1), uniform over its arguments and always the same for the same ones."""
     return int.from_bytes(_digest(b"draw", (purpose, *parts), 7), "big") / (1 << 56)

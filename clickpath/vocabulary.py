@@ -60,8 +60,13 @@ SEGMENT_ACTIONS: Final[dict[str, str]] = {
     "Product Added to Wishlist": "add_to_wishlist",
     "Signed In": "login",
     "Signed Up": "sign_up",
+    "page": "page_view",
+    "screen": "page_view",
 }
-"""Segment's event names. `Checkout Step Completed` depends on its step and stays `other`."""
+"""Segment's event names, and those of its calls that are an event by themselves.
+
+`Checkout Step Completed` depends on its step and stays `other`.
+"""
 
 
 def canonical_action(name: str) -> str:

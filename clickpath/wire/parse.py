@@ -1,0 +1,137 @@
+"""One record of the clicks topic, in any of the known forms, to a click.
+
+The content type header decides between JSON and msgpack; without one, or with one that says
+nothing, the first byte does. Which form a JSON object has is told by its fields:
+
+    ts_ms, event_id, or both type and user_id        Clickpath's own (canonical.py)
+    specversion                                      CloudEvents, structured (cloudevents.py)
+    messageId, userId, anonymousId, type "track" ..  Segment (segment.py)
+    events, event_name, client_id ..                 Google Analytics 4 (ga4.py)
+
+msgpack carries Clickpath's own form only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from clickpath.errors import BadEvent
+from clickpath.events import Click
+from clickpath.wire import canonical, cloudevents, ga4, segment
+from clickpath.wire.envelope import NO_ENVELOPE, Envelope
+from clickpath.wire.payload import read_json, read_msgpack, shown
+
+MAX_EVENT_BYTES: Final = 1 << 20
+DAY_MS: Final = 24 * 3_600_000
+
+#: Headers as Kafka clients hand them out. A name may come more than once: the last one counts.
+Headers = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]]
+
+_JSON_TYPES: Final = frozenset({"application/json", "text/json"})
+_MSGPACK_TYPES: Final = frozenset(
+    {"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"}
+)
+_SILENT_TYPES: Final = frozenset({"", "application/octet-stream", "text/plain"})
+_STRUCTURED: Final = "application/cloudevents"
+
+#: First bytes of a msgpack map: fixmap, map 16, map 32. None of them can begin a JSON text.
+_MAP_BYTES: Final = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
+_OPENING_BRACE: Final = 0x7B
+
+
+def parse(raw: bytes | None, headers: Headers, now_ms: int, max_future_ms: int = DAY_MS) -> Click:
+    """The click of one record.
+
+    Args:
+        raw: The payload.
+        headers: The record's headers; names in any case.
+        now_ms: The present, epoch milliseconds; bounds the event time together with the next.
+        max_future_ms: How far ahead of `now_ms` an event may be, inclusive.
+
+    Raises:
+        BadEvent: With one of `errors.BAD_EVENT_CODES`; nothing else, whatever the bytes are.
+    """
+    if not raw:
+        raise BadEvent("empty", "the record has no payload")
+    if len(raw) > MAX_EVENT_BYTES:
+        raise BadEvent("too_large", f"{len(raw)} bytes, at most {MAX_EVENT_BYTES}")
+    if not headers and raw[0] == _OPENING_BRACE:
+        click = _read_record(read_json(raw), None)
+    else:
+        click = _read(raw, _by_name(headers) if headers else {})
+    if click.ts_ms > now_ms + max_future_ms:
+        ahead_s = (click.ts_ms - now_ms) // 1000
+        raise BadEvent("future_timestamp", f"{click.ts_ms} is {ahead_s} s ahead", "ts_ms")
+    return click
+
+
+def _by_name(headers: Headers) -> dict[str, bytes]:
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return {name.lower(): value for name, value in pairs if value is not None}
+
+
+def _read(raw: bytes, headers: dict[str, bytes]) -> Click:
+    content_type = _media_type(headers.get("content-type", b"").decode("latin-1"))
+    if content_type.startswith(_STRUCTURED):
+        if content_type != f"{_STRUCTURED}+json":
+            raise BadEvent("unknown_content_type", shown(content_type), "content-type")
+        return _read_structured(read_json(raw))
+    return _read_body(raw, content_type, cloudevents.envelope_of_headers(headers))
+
+
+def _media_type(content_type: str) -> str:
+    """The type without its parameters, in lower case (RFC 9110, section 8.3.1)."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def _read_body(raw: bytes, content_type: str, envelope: Envelope | None) -> Click:
+    """The click of bytes whose content type is known; inside a CloudEvent with its envelope."""
+    if content_type in _MSGPACK_TYPES or content_type.endswith("+msgpack"):
+        return _read_map(read_msgpack(raw), envelope)
+    if content_type in _SILENT_TYPES:
+        if raw[0] in _MAP_BYTES:
+            return _read_map(read_msgpack(raw), envelope)
+    elif content_type not in _JSON_TYPES and not content_type.endswith("+json"):
+        raise BadEvent("unknown_content_type", shown(content_type), "content-type")
+    return _read_record(read_json(raw), envelope)
+
+
+def _read_map(record: Any, envelope: Envelope | None) -> Click:
+    if type(record) is not dict:
+        raise BadEvent("not_an_event", f"{shown(record)} is no map")
+    if not canonical.fits(record):
+        raise BadEvent("not_an_event", f"no event has the fields {_some_keys(record)}")
+    return canonical.read(record, envelope or NO_ENVELOPE)
+
+
+def _read_record(record: Any, envelope: Envelope | None) -> Click:
+    """The click of a JSON value; `envelope` is None outside of any CloudEvent."""
+    if type(record) is not dict:
+        raise BadEvent("not_an_event", f"{shown(record)} is no map")
+    if canonical.fits(record):
+        return canonical.read(record, envelope or NO_ENVELOPE)
+    if cloudevents.fits(record):
+        if envelope is not None:
+            raise BadEvent("not_an_event", "a CloudEvent inside a CloudEvent", "data")
+        return _read_structured(record)
+    if segment.fits(record):
+        return segment.read(record, envelope or NO_ENVELOPE)
+    if ga4.fits(record):
+        return ga4.read(record, envelope or NO_ENVELOPE)
+    raise BadEvent("not_an_event", f"no event has the fields {_some_keys(record)}")
+
+
+def _read_structured(record: Any) -> Click:
+    if type(record) is not dict:
+        raise BadEvent("not_an_event", f"{shown(record)} is no map")
+    content = cloudevents.unwrap(record)
+    if content.raw is None:
+        return _read_record(content.value, content.envelope)
+    if not content.raw:
+        raise BadEvent("empty", "the CloudEvent holds no data", "data")
+    return _read_body(content.raw, _media_type(content.content_type), content.envelope)
+
+
+def _some_keys(record: dict[Any, Any]) -> str:
+    return shown(", ".join(sorted(str(key) for key in record)[:8]))
