@@ -80,19 +80,13 @@ class EmbeddedBroker:
             shutil.copyfile(program, private)
             private.chmod(0o700)
             url = f"tcp://{self.bootstrap_servers}"
-            command = [
-                str(private),
-                "broker",
-                "--listener-url",
-                url,
-                "--advertised-listener-url",
-                url,
-            ]
+            command = [str(private), "broker", "--storage-engine", "memory://clickpath/"]
+            command += ["--listener-url", url, "--advertised-listener-url", url]
             with (self._directory / "log").open("wb") as log:
                 # A session of its own: Ctrl-C is for the program that uses the broker, which
                 # still has to commit when it stops.
                 self._process = subprocess.Popen(
-                    [*command, "--storage-engine", "memory://clickpath/"],
+                    command,
                     cwd=self._directory,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer
+from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
 from yarl import URL
 
@@ -21,6 +22,16 @@ from stream.batch.table import KeyedTable
 from stream.batch.transport import BatchProducer, BatchTransport
 
 V = TypeVar("V")
+
+
+class _Tables(TableManager):
+    """Faust's own tables; without any, a start need not wait a second for them."""
+
+    mundane_level = "debug"
+
+    async def sleep(self, n: Any) -> None:
+        if self:
+            await super().sleep(n)
 
 
 class BatchApp(faust.App):
@@ -242,6 +253,7 @@ def batch_app(
             "store": "memory://",
             "Agent": BatchAgent,
             "Stream": BatchStream,
+            "TableManager": _Tables,
             **faust_settings,
         },
     )

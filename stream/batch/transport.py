@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import aiokafka
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.transport.drivers import aiokafka as driver
@@ -162,7 +162,7 @@ class BatchConsumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Seeks to the committed offsets; batch topics know better where they stand."""
-        others = self._others(self.assignment())
+        others = [TopicPartition(*each) for each in self._others(self.assignment())]
         if not others:
             return
         offsets = await self._thread._ensure_consumer().seek_to_committed(*others)
@@ -184,8 +184,9 @@ class BatchConsumer(driver.Consumer):
         return await super()._getmany(others, timeout)
 
     async def wait_empty(self) -> None:
-        """Waits for what is in hand and commits it."""
+        """Hands out nothing more, waits for what is in hand and commits it."""
         app = cast("BatchApp", self.app)
+        self._group.close()
         begun = time.monotonic()
         await self._group.quiesce(app.finish_timeout_s)
         left = max(1.0, app.finish_timeout_s - (time.monotonic() - begun))
