@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from clickpath.choice import ActionSet, Choice, action_set, exploited, explored, greedy_kind
@@ -160,7 +161,12 @@ class Decision:
 
 def in_holdout(policy: Policy, user_id: str) -> bool:
     """Whether a user never gets anything; the same for every policy with the same salt."""
-    return draw("holdout", policy.holdout_salt, user_id) * 100.0 < policy.holdout_pct
+    return _holdout_draw(policy.holdout_salt, user_id) * 100.0 < policy.holdout_pct
+
+
+@lru_cache(maxsize=1 << 16)
+def _holdout_draw(salt: str, user_id: str) -> float:
+    return draw("holdout", salt, user_id)
 
 
 def decision_point(

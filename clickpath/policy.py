@@ -129,6 +129,9 @@ class Policy:
         caps: Per user, over all kinds together.
         cool_down_ms: Silence after any intervention; 0 for none.
         digest: 16 hexadecimal digits that change with the policy's meaning, not its layout.
+        horizon_ms: How long anything that was sent matters to all kinds together.
+        by_name: The kinds by name.
+        index: The kinds' rules, compiled.
     """
 
     name: str
@@ -139,6 +142,7 @@ class Policy:
     caps: tuple[Cap, ...] = ()
     cool_down_ms: int = 0
     digest: str = field(init=False)
+    horizon_ms: int = field(init=False, repr=False, compare=False)
     by_name: Mapping[str, Kind] = field(init=False, repr=False, compare=False)
     index: Index = field(init=False, repr=False, compare=False)
 
@@ -153,6 +157,8 @@ class Policy:
             raise ConfigError("two kinds share their name or their priority")
         object.__setattr__(self, "kinds", kinds)
         object.__setattr__(self, "by_name", MappingProxyType({kind.name: kind for kind in kinds}))
+        horizon_ms = max((self.cool_down_ms, *(cap.per_ms for cap in self.caps)))
+        object.__setattr__(self, "horizon_ms", horizon_ms)
         index = compile_rules((kind.name, kind.rules) for kind in kinds)
         object.__setattr__(self, "index", index)
         object.__setattr__(self, "digest", sha256(self.canonical_json().encode()).hexdigest()[:16])
@@ -169,8 +175,3 @@ class Policy:
             "cool_down_ms": self.cool_down_ms,
         }
         return json.dumps(meaning, sort_keys=True, separators=(",", ":"))
-
-    @property
-    def horizon_ms(self) -> int:
-        """How long any intervention that was sent matters to all kinds together."""
-        return max((self.cool_down_ms, *(cap.per_ms for cap in self.caps)))

@@ -29,29 +29,32 @@ def suppressed_kinds(
     """The kinds among `kinds` that the ledger holds back, and by what (one of `SUPPRESSIONS`)."""
     if not ledger:
         return {}
-    everything = [sent.at_ms for sent in ledger]
-    why = _held_back(everything, policy.cool_down_ms, policy.caps, now_ms)
-    if why is not None:
-        return dict.fromkeys(kinds, f"global_{why}")
+    if policy.horizon_ms:
+        why = _held_back([at_ms for _, at_ms in ledger], policy.cool_down_ms, policy.caps, now_ms)
+        if why is not None:
+            return dict.fromkeys(kinds, f"global_{why}")
     suppressed = {}
     for name in kinds:
-        kind = policy.by_name[name]
-        times_ms = [sent.at_ms for sent in ledger if sent.kind == name]
-        why = _held_back(times_ms, kind.cool_down_ms, kind.caps, now_ms)
-        if why is not None:
-            suppressed[name] = why
+        times_ms = [at_ms for sent, at_ms in ledger if sent == name]
+        if times_ms:
+            kind = policy.by_name[name]
+            why = _held_back(times_ms, kind.cool_down_ms, kind.caps, now_ms)
+            if why is not None:
+                suppressed[name] = why
     return suppressed
 
 
 def _held_back(
     times_ms: list[int], cool_down_ms: int, caps: tuple[Cap, ...], now_ms: int
 ) -> str | None:
-    if times_ms and max(times_ms) > now_ms - cool_down_ms:
+    """Why something that was sent at these times, at least one, may not be sent now."""
+    if cool_down_ms and max(times_ms) > now_ms - cool_down_ms:
         return "cool_down"
     for most, per_ms in caps:
-        after_ms = now_ms - per_ms
-        if sum(at_ms > after_ms for at_ms in times_ms) >= most:
-            return "cap"
+        if len(times_ms) >= most:
+            after_ms = now_ms - per_ms
+            if sum([at_ms > after_ms for at_ms in times_ms]) >= most:
+                return "cap"
     return None
 
 
