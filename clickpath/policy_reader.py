@@ -94,9 +94,8 @@ class PolicyReader:
         kinds: list[Kind] = []
         by_priority: dict[int, str] = {}
         for name, inner in self._read.fields(placed, "kinds", KINDS).items():
-            before = len(self.mistakes)
             kind = self._kind(name, inner)
-            if kind is None or len(self.mistakes) > before:
+            if kind is None:
                 continue
             other = by_priority.setdefault(kind.priority, name)
             if other != name:
@@ -105,7 +104,7 @@ class PolicyReader:
         return tuple(kinds)
 
     def _kind(self, name: str, placed: Placed) -> Kind | None:
-        place = f"kinds.{name}"
+        place, before = f"kinds.{name}", len(self.mistakes)
         required = ("priority", "when", "offers", "expires_after")
         fields = self._read.fields(placed, place, _KIND_KEYS, required)
         choices = {
@@ -125,7 +124,7 @@ class PolicyReader:
             priority = self._read.integer(fields["priority"], f"{place}.priority", 0, _MAX_COUNT)
         if "expires_after" in fields:
             expires_ms = self._read.duration(fields["expires_after"], f"{place}.expires_after", 1)
-        if when is None or not offers:
+        if when is None or len(self.mistakes) > before:
             return None
         return Kind(
             name=name,
