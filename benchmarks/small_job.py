@@ -6,6 +6,8 @@ durable state, and send a small record for each add_to_cart. One worker process,
 all runs, which take turns.
 
 Plain Faust is measured on the first events only, because it is slow; the rate is what counts.
+The engines of `benchmarks.peers` import this module too, from environments without ours: at import
+it needs the standard library alone.
 
     python -m benchmarks.small_job --events 100000
 """
@@ -25,10 +27,6 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from aiokafka import AIOKafkaProducer
-
-from stream.broker import EmbeddedBroker, TopicSpec, create_topics
 
 PARTITIONS = 4
 USERS = 20_000
@@ -90,6 +88,10 @@ def events(count: int, seed: int = 1) -> Iterator[tuple[int, bytes, bytes]]:
 
 async def fill(bootstrap_servers: str, count: int) -> int:
     """Writes the events; returns their mean size in bytes."""
+    from aiokafka import AIOKafkaProducer
+
+    from stream.broker import TopicSpec, create_topics
+
     await create_topics(bootstrap_servers, {CLICKS: TopicSpec(partitions=PARTITIONS)})
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers, acks="all", max_batch_size=256 << 10
@@ -126,8 +128,26 @@ class Result(NamedTuple):
         return self.events / self.wall_s
 
 
-def _run(module: str, bootstrap_servers: str, count: int, run: str, *more: str) -> Result:
-    """Runs one engine in a process of its own, on topics of its own besides the clicks."""
+def run_engine(
+    module: str,
+    bootstrap_servers: str,
+    count: int,
+    run: str,
+    *more: str,
+    python: str = sys.executable,
+) -> Result:
+    """Runs one engine in a process of its own, on topics of its own besides the clicks.
+
+    Args:
+        module: The program; its arguments are the next three and `more`.
+        bootstrap_servers: The broker, filled by `fill`.
+        count: Events to process.
+        run: A name that no other run on this broker has.
+        more: Further arguments.
+        python: The interpreter, where the engine has an environment of its own.
+    """
+    from stream.broker import TopicSpec, create_topics
+
     changelog = {
         f"{run}-users-changelog": TopicSpec(
             partitions=PARTITIONS, config={"cleanup.policy": "compact"}
@@ -135,7 +155,7 @@ def _run(module: str, bootstrap_servers: str, count: int, run: str, *more: str) 
     }
     topics = {f"{run}-{CARTS}": TopicSpec(partitions=PARTITIONS), **changelog}
     asyncio.run(create_topics(bootstrap_servers, topics))
-    command = [sys.executable, "-m", module, bootstrap_servers, str(count), run, *more]
+    command = [python, "-m", module, bootstrap_servers, str(count), run, *more]
     done = subprocess.run(
         command,
         cwd=Path(__file__).resolve().parent.parent,
@@ -158,17 +178,19 @@ def run_plain(bootstrap_servers: str, count: int, run: str, *, linger_ms: int = 
         run: A name that no other run on this broker has.
         linger_ms: 0 leaves the producer's default.
     """
-    return _run("benchmarks.small_job_plain", bootstrap_servers, count, run, str(linger_ms)).eps
+    return run_engine(
+        "benchmarks.small_job_plain", bootstrap_servers, count, run, str(linger_ms)
+    ).eps
 
 
 def run_batch(bootstrap_servers: str, count: int, run: str) -> float:
     """Events a second of the batch engine, until the last state and offset are committed."""
-    return _run("benchmarks.small_job_batch", bootstrap_servers, count, run).eps
+    return run_engine("benchmarks.small_job_batch", bootstrap_servers, count, run).eps
 
 
 def run_by_hand(bootstrap_servers: str, count: int, run: str) -> float:
     """Events a second of a loop on aiokafka with a dict, and a batched changelog per commit."""
-    return _run("benchmarks.small_job_by_hand", bootstrap_servers, count, run).eps
+    return run_engine("benchmarks.small_job_by_hand", bootstrap_servers, count, run).eps
 
 
 def report(started: float, count: int) -> None:
@@ -194,6 +216,8 @@ def report(started: float, count: int) -> None:
 
 def compare(count: int, plain_count: int, runs: int) -> dict[str, Any]:
     """Runs all engines in turn on one broker and returns medians and ratios."""
+    from stream.broker import EmbeddedBroker
+
     rates: dict[str, list[float]] = {}
     with EmbeddedBroker() as broker:
         servers = broker.bootstrap_servers
