@@ -1,0 +1,139 @@
+"""A whole run: from the command line to a directory that serving accepts."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clickpath.cli import main
+from clickpath.encoding import FEATURES, Encoder
+from clickpath.errors import FatalError, ModelMismatch, UsageError
+from clickpath.events import Click
+from clickpath.simulation import simulate
+from clickpath.window import EMPTY_PATH, Window, push
+from clickpath.wire import click_to_json
+from serving.card import check_card, read_card, read_model
+from training.checkpoint import CONFIG_FILE, load_checkpoint
+from training.corpus import LogFile, cuts_of
+from training.dataset import Part
+from training.run import check_export, served
+from training.train import predict
+
+ENCODER = Encoder(Window())
+SMALL = ["--epochs", "1", "--seed", "3"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("log") / "clicks.jsonl"
+    lines = [click_to_json(click) for click in simulate(6_000, 100, seed=3)]
+    path.write_bytes(b"\n".join([*lines[:50], b"not an event", *lines[50:]]) + b"\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "a"
+    assert main(["train", "--corpus", str(log), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_the_card_fits_the_model_and_the_worker(run: Path) -> None:
+    card, model = read_card(run), read_model(run)
+    check_card(card, model, ENCODER, run)
+    assert card.command.startswith("clickpath train --corpus ")
+    assert card.data["lines"] == 6_001
+    assert card.data["refused_not_json"] == 1
+    heads = card.metrics["heads"]
+    assert isinstance(heads, dict)
+    assert {*heads} == {"next_action", "purchase"}
+
+
+def test_the_checkpoint_and_the_exported_model_say_the_same(run: Path) -> None:
+    state = EMPTY_PATH
+    for click in islice(simulate(10, 1, seed=3), 10):
+        state, _ = push(state, click, ENCODER.window)
+    paths = np.array(ENCODER.encode(state)).reshape(1, FEATURES, -1)
+    part = Part(paths, paths[:, 0], paths[:, 0], np.array([10]))
+    check_export(predict(load_checkpoint(run, ENCODER), part), served(run, ENCODER, part))
+
+
+def test_a_checkpoint_of_another_encoder_is_refused(run: Path) -> None:
+    with pytest.raises(ModelMismatch, match="was trained with encoder"):
+        load_checkpoint(run, Encoder(Window(steps=20)))
+
+
+def test_a_damaged_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatch, match="no checkpoint"):
+        load_checkpoint(tmp_path, ENCODER)
+    (tmp_path / CONFIG_FILE).write_bytes((run / CONFIG_FILE).read_bytes())
+    with pytest.raises(ModelMismatch, match="weights in"):
+        load_checkpoint(tmp_path, ENCODER)
+    (tmp_path / CONFIG_FILE).write_text("{}")
+    with pytest.raises(ModelMismatch, match="no configuration"):
+        load_checkpoint(tmp_path, ENCODER)
+
+
+def test_the_same_command_makes_the_same_model(
+    run: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--corpus", str(log), "--out", str(tmp_path), "--json", *SMALL]
+    assert main(["train", *arguments]) == 0
+    assert read_model(tmp_path) == read_model(run)
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record["model"] == read_card(run).digest
+    assert {*record["heads"]["purchase"]["baselines"]} == {"popularity", "markov1", "markov2"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--out", "x", "--epochs", "0"], "--epochs is 0, must be at least 1"),
+        (["--out", "x", "--minutes", "nan"], "--minutes is nan, must be above 0"),
+        (["--out", "x", "--corpus", "nowhere.jsonl"], "there is no corpus at nowhere.jsonl"),
+        (["--out", "x", "--format", "runes"], "invalid choice: 'runes'"),
+        ([], "the following arguments are required: --out"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert len(error.splitlines()) == 1
+
+
+def corpus_of(clicks: list[Click], folder: Path) -> LogFile:
+    path = folder / "clicks.jsonl"
+    path.write_bytes(b"".join(click_to_json(click) + b"\n" for click in clicks))
+    return LogFile(path, "clickpath")
+
+
+def test_a_corpus_that_is_too_short_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has 20 readable clicks"):
+        cuts_of(corpus_of(list(simulate(20, 2, seed=1)), tmp_path))
+
+
+def test_a_corpus_that_is_not_in_order_of_time_is_refused(tmp_path: Path) -> None:
+    clicks = sorted(simulate(2_000, 40, seed=1), key=lambda click: click.user_id)
+    with pytest.raises(UsageError, match="not in order of time"):
+        cuts_of(corpus_of(clicks, tmp_path))
+
+
+def test_a_corpus_is_cut_by_time_and_never_within_a_moment(tmp_path: Path) -> None:
+    clicks = list(simulate(1_000, 20, seed=1))
+    cuts = cuts_of(corpus_of(clicks, tmp_path))
+    assert cuts.valid_ms == clicks[700].ts_ms
+    assert cuts.test_ms == clicks[850].ts_ms
+
+
+def test_an_export_that_says_something_else_is_refused() -> None:
+    trained = (np.array([[0.5, 0.5]]), np.array([0.5]))
+    check_export(trained, (np.array([[0.50005, 0.49995]]), np.array([0.5])))
+    with pytest.raises(FatalError, match=r"differs from the trained one by 0\.0002"):
+        check_export(trained, (np.array([[0.5, 0.5]]), np.array([0.5002])))
+    with pytest.raises(FatalError, match="by nan"):
+        check_export(trained, (np.array([[0.5, 0.5]]), np.array([float("nan")])))

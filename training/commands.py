@@ -1,0 +1,139 @@
+"""`clickpath train`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clickpath.cli import CommandParser
+from clickpath.encoding import Encoder
+from clickpath.errors import UsageError
+from clickpath.logs import FORMATS
+from clickpath.window import Window
+
+if TYPE_CHECKING:
+    import argparse
+
+    from training.run import Result
+    from training.train import Epoch
+
+
+def train(argv: Sequence[str]) -> int:
+    """Runs the command."""
+    options = _parser().parse_args(argv)
+    _check(options)
+    # Only now: torch and transformers take seconds to import.
+    from training.corpus import Corpus, LogFile, Simulated
+    from training.run import Run, execute
+    from training.train import TrainConfig
+
+    corpus: Corpus = (
+        Simulated(options.events, options.users, options.seed)
+        if options.corpus is None
+        else LogFile(Path(options.corpus), options.format)
+    )
+    loop = TrainConfig(seed=options.seed, epochs=options.epochs, minutes=options.minutes)
+    run = Run(
+        corpus=corpus,
+        out=Path(options.out),
+        command=shlex.join(["clickpath", "train", *argv]),
+        encoder=Encoder(Window()),
+        loop=loop,
+        threads=options.threads,
+    )
+    with _Shown() as shown:
+        result = execute(run, shown.say, shown.step)
+    _print_result(result, options.out)
+    if options.json:
+        print(json.dumps(_record(result, options.out)))
+    return 0
+
+
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog="clickpath train",
+        description="Trains a model on simulated or logged clicks, measures it beside baselines on "
+        "later ones, and exports it for serving.",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--corpus", metavar="PATH", help="a log, in order of time; else simulated")
+    parser.add_argument(
+        "--format", default="clickpath", choices=sorted(FORMATS), help="of it; default clickpath"
+    )
+    parser.add_argument("--events", type=int, default=600_000, help="simulated; default 600000")
+    parser.add_argument("--users", type=int, default=12_000, help="simulated; default 12000")
+    parser.add_argument("--seed", type=int, default=1, help="of clicks and weights; default 1")
+    parser.add_argument("--epochs", type=int, default=6, help="at most; default 6")
+    parser.add_argument(
+        "--minutes", type=float, help="stop before an epoch that would take the loop beyond this"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads; default 2")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object as the last line of stdout"
+    )
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name in ("events", "users", "epochs", "threads"):
+        if getattr(options, name) < 1:
+            raise UsageError(f"--{name} is {getattr(options, name)}, must be at least 1")
+    if options.minutes is not None and not options.minutes > 0:
+        raise UsageError(f"--minutes is {options.minutes}, must be above 0")
+    if options.corpus is not None and not Path(options.corpus).exists():
+        raise UsageError(f"there is no corpus at {options.corpus}")
+
+
+class _Shown:
+    """What a person sees meanwhile, on stderr."""
+
+    def __enter__(self) -> _Shown:
+        from tqdm import tqdm
+
+        self._bar = tqdm(unit="batch", file=sys.stderr, leave=False, disable=None, delay=1.0)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def say(self, line: str) -> None:
+        self._bar.write(line, file=sys.stderr)
+
+    def step(self, done: int, total: int, loss: float, epoch: Epoch | None) -> None:
+        if epoch is not None:
+            self.say(
+                f"epoch {epoch.number}: training loss {epoch.train_loss:.4f}, "
+                f"validation loss {epoch.valid_loss:.4f}, {epoch.seconds:.0f} s"
+            )
+            return
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)
+        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+
+
+def _print_result(result: Result, out: str) -> None:
+    columns = {
+        "next action": ("next_action", ("log_loss", "accuracy", "macro_auc")),
+        "purchase": ("purchase", ("log_loss", "auc")),
+    }
+    for title, (head, names) in columns.items():
+        print(f"{title:<14}" + "".join(f"{name:>12}" for name in names))
+        for who, figures in result.figures.items():
+            row = "".join(f"{figures[head][name]:>12.4f}" for name in names)
+            print(f"  {who:<12}{row}")
+    print(f"{out}: model {result.card.digest} in {result.seconds:.0f} s")
+
+
+def _record(result: Result, out: str) -> dict[str, object]:
+    return {
+        "out": out,
+        "model": result.card.digest,
+        "encoder": result.card.encoder,
+        "heads": result.card.metrics["heads"],
+        "best_epoch": result.trained.best,
+        "seconds": round(result.seconds, 1),
+    }
