@@ -14,7 +14,8 @@ Rules
     in time has its earlier copy among the kept steps, so no duplicate inside the lateness bound
     is missed. Of two different events with one id the first to arrive stays.
 7.  At most `pending_limit` steps are pending. A user who is faster than that settles early: the
-    oldest pending step is folded, and what would come before it is late from then on.
+    oldest pending step is folded, and what would come before it, or is a copy of it once it has
+    been forgotten, is late from then on.
 
 From 1 to 6 follows: for every order of arrival in which no event is late, and with any copies, the
 state is equal, byte for byte. Rule 7 is the price of bounded memory.
@@ -32,7 +33,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from clickpath.errors import ConfigError
-from clickpath.events import Click
+from clickpath.events import MAX_CENTS, Click
 from clickpath.ids import event_hash, token_hash
 from clickpath.vocabulary import ACTION_COUNT, ACTION_ID
 
@@ -94,7 +95,8 @@ class Step(NamedTuple):
         item: 63-bit hash of the first item; 0 when there is none.
         category: 63-bit hash of its category; 0 when there is none.
         price_cents: Price of one piece of it; `UNKNOWN_PRICE` when not sent.
-        value_cents: Worth of the whole event; 0 when neither sent nor derivable.
+        value_cents: Worth of the whole event; 0 when neither sent nor derivable. At most
+            `events.MAX_CENTS`, so that a lifetime of them stays within 64 bits.
         lines: What it puts into or takes out of the cart; empty for all other actions.
     """
 
@@ -197,7 +199,8 @@ def step_of(click: Click) -> Step:
     items = click.items
     value = click.value_cents
     if value is None:
-        value = sum(i.quantity * i.price_cents for i in items if i.price_cents is not None)
+        worth = sum(i.quantity * i.price_cents for i in items if i.price_cents is not None)
+        value = min(worth, MAX_CENTS)
     lines: tuple[Line, ...] = ()
     if action in _CART_ACTIONS:
         lines = tuple(
@@ -205,7 +208,9 @@ def step_of(click: Click) -> Step:
             for i in items
         )
     if not items:
-        return Step(click.ts_ms, event_hash(click.event_id), action, 0, 0, UNKNOWN_PRICE, value, lines)
+        return Step(
+            click.ts_ms, event_hash(click.event_id), action, 0, 0, UNKNOWN_PRICE, value, lines
+        )
     first = items[0]
     return Step(
         click.ts_ms,
@@ -245,7 +250,8 @@ def push_step(state: PathState, step: Step, window: Window) -> tuple[PathState, 
     last = steps[-1]
     base = state.base
     if step.ts_ms < last.ts_ms - window.lateness_ms or (
-        base.events and step[:2] < (base.last_ms, base.last_event)
+        # The very step is a copy of one that settled early and has been forgotten (rule 7).
+        base.events and step[:2] <= (base.last_ms, base.last_event)
     ):
         return state, Verdict.LATE
     if step[:2] > last[:2]:
