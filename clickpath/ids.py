@@ -39,7 +39,8 @@ def derived_event_id(*parts: str) -> str:
 
 def draw(purpose: str, *parts: str) -> float:
     """A number in [0, 1), uniform over its arguments and always the same for the same ones."""
-    return int.from_bytes(_digest(b"draw", (purpose, *parts), 7), "big") / (1 << 56)
+    bits = int.from_bytes(_digest(b"draw", (purpose, *parts), 7), "big")
+    return (bits >> 3) / (1 << 53)  # 53 bits are exact in a float, so that 1.0 cannot come out
 
 
 def event_hash(event_id: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from stream.batch.progress import BatchProgress
@@ -107,6 +107,19 @@ class Group:
         for each in (stored or {}).values():
             self.progress.restored_records += len(each)
         return stored
+
+    async def look_at_ends(self) -> None:
+        """Asks the broker how far the partitions' ends are, for the lag in `progress`."""
+        ours = [TopicPartition(*each) for each in self.progress.assignment]
+        if not self.progress.recovered or not ours:
+            return
+        try:
+            ends = await self.consumer.end_offsets(ours)
+        except KafkaError as error:
+            logger.warning("the ends of the partitions are not known: %r", error)
+            return
+        for source in self.sources.values():
+            source.look(ends)
 
     async def is_member(self) -> bool:
         """Whether the broker still counts this worker in, asked right now.

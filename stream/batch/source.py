@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,7 +190,7 @@ class Source:
         reader = self._reader
         tp = self._tp(part.partition)
         position = reader.position_now(tp)
-        part.highwater = reader.highwater(tp)
+        part.highwater = max(reader.highwater(tp) or 0, part.highwater or 0)
         if position is None:
             return
         if position < part.position:
@@ -281,6 +281,15 @@ class Source:
             if cut.changes or part.acked != part.committed:
                 cuts.append(cut)
         return cuts
+
+    def look(self, ends: Mapping[TopicPartition, int]) -> None:
+        """Takes over how far the partitions' ends are, from fetches or as the broker lists them.
+
+        Fetches alone do not tell: while fetched records wait for the agent, there are none.
+        """
+        for part in self._parts.values():
+            tp = self._tp(part.partition)
+            part.highwater = max(self._reader.highwater(tp) or 0, ends.get(tp, 0))
 
     def put_back(self, cut: Cut) -> None:
         """Takes back a cut that was not committed."""

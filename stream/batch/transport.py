@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+# Time between two looks at how far the partitions' ends are.
+_LOOK_S = 1.0
+
+
 class InLoopConsumer(driver.AIOKafkaConsumerThread):
     """Faust's consumer "thread", without the thread."""
 
@@ -204,6 +208,11 @@ class BatchConsumer(driver.Consumer):
         """Commits batch topics with their state, then the others."""
         done = await cast("BatchApp", self.app).committer.commit()
         return bool(await super().commit(topics, start_new_transaction)) or done
+
+    @Service.task
+    async def _look_at_ends(self) -> None:
+        async for _ in self.itertimer(_LOOK_S, name="ends"):
+            await self._group.look_at_ends()
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Looks for stalls that Faust can see; batch topics have their own progress record."""

@@ -15,9 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from clickpath.logs import RawLine
-
 from clickpath.errors import BadEvent, UsageError
+from clickpath.logs import RawLine
 from clickpath.wire import parse
 from stream.commands.arguments import (
     add_brokers,

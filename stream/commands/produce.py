@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from clickpath.logs import FORMATS, RawLine, read_log
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from clickpath.logs import FORMATS, RawLine, read_log
 from stream.commands.arguments import add_brokers, parser, print_result, settings_of
 from stream.producing import produce as produce_lines
 

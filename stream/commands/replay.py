@@ -10,12 +10,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, TextIO
 
-from clickpath.logs import FORMATS, RawLine, read_log
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
+from clickpath.logs import FORMATS, RawLine, read_log
 from stream.batch.records import OutputRecord
 from stream.commands.arguments import parser, print_result, settings_of, wall_clock_ms
 from stream.letters import text_of

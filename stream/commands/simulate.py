@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from clickpath.logs import RawLine
-
 from clickpath.errors import UsageError
 from clickpath.events import Click
+from clickpath.logs import RawLine
 from clickpath.simulation import simulate as simulate_clicks
 from clickpath.wire import click_to_json
 from stream.commands.arguments import parser, print_result, settings_of

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from clickpath.wire.records import decision_from_json, rerun
-
 from clickpath.decision import Decision
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
+from clickpath.rerun import rerun
 from clickpath.scores import Scores
 from clickpath.vocabulary import ACTIONS
+from clickpath.wire.records import decision_from_json
 from stream.commands.arguments import parser, print_result, settings_of
 from stream.reading import read_topic
 from stream.settings import Settings

@@ -181,6 +181,7 @@ def make_shop(tmp_path: Path):  # type: ignore[no-untyped-def]
         environ = {f"CLICKPATH_{name.upper()}": value for name, value in settings.items()}
         # A slow machine must not change what is decided: the fallback has tests of its own.
         environ.setdefault("CLICKPATH_PREDICT_DEADLINE_S", "60")
+        environ.setdefault("CLICKPATH_MODEL", os.environ.get("PROVE_MODEL", "shipped"))
         shop = Shop(broker.bootstrap_servers, tmp_path, environ)
         await shop.create_topics()
         return shop

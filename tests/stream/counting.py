@@ -89,12 +89,12 @@ def counting_app(
     **settings: Any,
 ) -> Worker:
     """An application that tallies; `around` is awaited for each chunk before it is applied."""
+    usual = {"rebalance_timeout_s": 10.0, "commit_interval_s": 0.2, "chunk_records": 100}
     app = batch_app(
         job.name,
         broker_url=job.servers,
         session_timeout_s=SESSION_S,
-        rebalance_timeout_s=10.0,
-        **{"commit_interval_s": 0.2, "chunk_records": 100, **settings},
+        **{**usual, **settings},
     )
     clicks = app.topic(job.topic, batch=True)
     users = app.keyed_table("users", source=clicks, dumps=dumps, loads=loads)
@@ -138,7 +138,7 @@ async def until(condition: Callable[[], bool], what: str, timeout_s: float = PAT
     """Waits for a condition, for at most `timeout_s`."""
     try:
         async with asyncio.timeout(timeout_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - conditions of parts that tell nobody
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"not within {timeout_s:g} s: {what}") from None

@@ -1,0 +1,112 @@
+"""Commands without a broker: what they print, write and refuse."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clickpath.cli import main
+
+
+@pytest.fixture(scope="module")
+def clicks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("clicks") / "clicks.jsonl"
+    assert main(["simulate", "--events", "3000", "--users", "100", "--out", str(file)]) == 0
+    return file
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    result: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return result
+
+
+def test_a_seed_means_the_same_bytes(clicks: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again.jsonl"
+    main(["simulate", "--events", "3000", "--users", "100", "--out", str(again)])
+
+    assert again.read_bytes() == clicks.read_bytes()
+    assert len(clicks.read_text().splitlines()) == 3_000
+
+
+def test_replay_accounts_for_every_line_and_writes_what_it_decides(
+    clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_bytes(clicks.read_bytes() + b"{oops\n")
+    out = tmp_path / "out"
+
+    assert main(["replay", str(broken), "--model", "none", "--out", str(out), "--json"]) == 0
+
+    result = last_line(capsys)
+    assert result["events_in"] == 3_001
+    assert result["accepted"] == 3_000
+    assert result["dead_letter_reasons"] == {"not_json": 1}
+    decisions = (out / "decisions.jsonl").read_text().splitlines()
+    assert len(decisions) == result["decisions"]
+    interventions = (out / "interventions.jsonl").read_text().splitlines()
+    assert len(interventions) == sum(result["interventions"].values())  # type: ignore[attr-defined]
+    [letter] = (out / "dead-letters.jsonl").read_text().splitlines()
+    assert json.loads(letter)["value"] == "{oops"
+
+
+def test_replay_twice_gives_the_same_hashes(
+    clicks: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hashes = []
+    for _ in range(2):
+        main(["replay", str(clicks), "--model", "none", "--json"])
+        result = last_line(capsys)
+        hashes.append((result["state_hash"], result["interventions_hash"]))
+
+    assert hashes[0] == hashes[1]
+
+
+def test_why_makes_a_logged_decision_again_and_finds_a_change(
+    clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "decisions.jsonl"
+    main(["replay", str(clicks), "--model", "none", "--out", str(tmp_path)])
+    decisions = [json.loads(line) for line in log.read_text().splitlines()]
+    sent = next(each for each in decisions if each["kind"] is not None)
+    arguments = ["why", sent["decision_id"], "--log", str(log), "--model", "none", "--json"]
+    capsys.readouterr()
+
+    assert main(arguments) == 0
+    assert last_line(capsys)["equal"] is True
+
+    sent["propensity"] = 0.123
+    log.write_text(json.dumps(sent) + "\n")
+    assert main(arguments) == 1
+    result = last_line(capsys)
+    assert result["equal"] is False
+    assert "propensity" in str(result["differences"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["replay", "no-such-file.jsonl", "--model", "none"], 2, "no-such-file.jsonl"),
+        (["replay", "x", "--model", "none", "--policy", "no-such.yaml"], 2, "no-such.yaml"),
+        (["replay", "x", "--format", "avro"], 2, "avro"),
+        (["why", "00", "--log", "no-such.jsonl"], 2, "no-such.jsonl"),
+        (["simulate", "--events", "0", "--out", "-"], 2, "--events is 0"),
+        (["simulate", "--events", "5"], 2, "--out"),
+        (["demo", "--rate", "-1"], 2, "--rate is -1"),
+        (["topics", "create", "--partitions", "0"], 2, "--partitions is 0"),
+        (["produce", "x", "--rate", "0"], 2, "--rate is 0"),
+        (["worker", "--web-port", "99999", "--model", "none"], 2, "CLICKPATH_WEB_PORT"),
+        (["worker", "--model", "no-such-model"], 1, "no-such-model"),
+        (["dlq"], 2, "list|redrive"),
+        (["dlq", "redrive", "no-such.jsonl"], 2, "no-such.jsonl"),
+        (["state", "hash", "--bootstrap-servers", "127.0.0.1:1"], 2, "127.0.0.1:1"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_an_exit_code(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.startswith("clickpath: ")
+    assert len(err.splitlines()) == 1

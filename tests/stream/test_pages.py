@@ -1,0 +1,67 @@
+"""The worker's pages: what probes and Prometheus see, and that nobody sees a user."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from stream.app import Worker, create_app
+from stream.settings import Settings
+from stream.tally import Tally
+
+
+@pytest.fixture
+async def worker() -> AsyncIterator[Worker]:
+    settings = Settings(model="none", web_port=0, bootstrap_servers="127.0.0.1:1")
+    worker = create_app(settings, None, lambda: 1_000_000)
+    await worker.pages.start()
+    yield worker
+    await worker.pages.stop()
+
+
+async def get(worker: Worker, path: str) -> tuple[int, str]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{worker.pages.port}{path}") as response,
+    ):
+        return response.status, await response.text()
+
+
+async def test_a_worker_that_has_not_joined_is_alive_and_not_ready(worker: Worker) -> None:
+    assert (await get(worker, "/health"))[0] == 200
+    status, text = await get(worker, "/ready")
+    assert status == 503
+    assert "not in the group yet" in text
+
+
+async def test_a_worker_that_recovered_is_ready(worker: Worker) -> None:
+    worker.app.progress.recovered = True
+
+    assert (await get(worker, "/ready"))[0] == 200
+
+
+async def test_metrics_count_what_happened(worker: Worker) -> None:
+    tally = Tally(accepted=5, duplicates=2)
+    tally.dead_letters["not_json"] = 3
+    tally.inference_avoided["not_eligible"] = 4
+    worker.metrics.count(tally)
+
+    status, text = await get(worker, "/metrics")
+
+    assert status == 200
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["clickpath_events_total", "accepted"] == 5
+    assert samples["clickpath_events_total", "duplicate"] == 2
+    assert samples["clickpath_events_total", "dead_letter"] == 3
+    assert samples["clickpath_dead_letters_total", "not_json"] == 3
+    assert samples["clickpath_inference_avoided_total", "not_eligible"] == 4
+
+
+@pytest.mark.parametrize("path", ["/", "/tables/", "/router/", "/agents/", "/graph/"])
+async def test_there_is_no_other_page(worker: Worker, path: str) -> None:
+    assert (await get(worker, path))[0] == 404

@@ -1,0 +1,48 @@
+"""Settings: read once, strictly, and with messages that name the variable."""
+
+import pytest
+
+from clickpath.errors import ConfigError
+from stream.settings import Settings, load_settings
+
+
+def test_variables_with_the_prefix_are_settings_and_others_are_not() -> None:
+    settings = load_settings(
+        {"CLICKPATH_BOOTSTRAP_SERVERS": "kafka:9092", "CLICKPATH_LATENESS_S": "60", "HOME": "/"}
+    )
+
+    assert settings.bootstrap_servers == "kafka:9092"
+    assert settings.window.lateness_ms == 60_000
+
+
+def test_the_command_line_wins_and_what_it_does_not_give_stays() -> None:
+    settings = load_settings({"CLICKPATH_MODEL": "none"}, model=None, policy="p.yaml")
+
+    assert settings.model == "none"
+    assert settings.policy == "p.yaml"
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"CLICKPATH_BOOTSTRAP_SERVER": "x"},
+            "CLICKPATH_BOOTSTRAP_SERVER is no setting; did you mean CLICKPATH_BOOTSTRAP_SERVERS?",
+        ),
+        ({"CLICKPATH_WEB_PORT": "70000"}, "CLICKPATH_WEB_PORT is '70000': "),
+        ({"CLICKPATH_LATENESS_S": "soon"}, "CLICKPATH_LATENESS_S is 'soon': "),
+        ({"CLICKPATH_APP_ID": "a b"}, "CLICKPATH_APP_ID is 'a b': "),
+    ],
+)
+def test_a_mistake_is_named_with_its_value(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match="^" + message.replace("?", r"\?")):
+        load_settings(environ)
+
+
+def test_two_topics_cannot_share_a_name() -> None:
+    with pytest.raises(ConfigError, match=r"two topics have one name: .*clicks"):
+        _ = load_settings({"CLICKPATH_LATE_TOPIC": "clicks"}).topics
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
