@@ -1,7 +1,8 @@
 """Events a second, side by side on one broker in one run: `make bench`.
 
-The small job of `benchmarks.small_job` on plain Faust and on our batch path. Plain Faust gets the
-first events only, because it is slow; the rate is what counts.
+The small job of `benchmarks.small_job` on plain Faust and on our batch path, then the whole worker
+of `benchmarks.worker_job` on the same events, without and with the shipped model. Plain Faust and
+the model get the first events only, because they are slow; the rate is what counts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 
 from benchmarks import small_job
 from benchmarks.side_by_side import conditions, measure, report
+from benchmarks.worker_job import run_worker_job
 from stream.broker import EmbeddedBroker
 
 
@@ -20,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--events", type=int, default=300_000)
     parser.add_argument("--plain-events", type=int, default=10_000)
+    parser.add_argument("--model-events", type=int, default=50_000)
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args()
     with EmbeddedBroker() as broker:
@@ -29,9 +32,19 @@ def main() -> None:
         engines = {
             "plain_faust": partial(small_job.run_plain, servers, given.plain_events),
             "batch_path": partial(small_job.run_batch, servers, given.events),
+            "worker_no_model": partial(run_worker_job, servers, given.events, model="none"),
+            "worker_model": partial(run_worker_job, servers, given.model_events, model="shipped"),
         }
         rates = measure(engines, given.runs)
-    report(rates, "batch_path", broker="embedded", events=given.events, runs=given.runs)
+    report(
+        rates,
+        "worker_no_model",
+        broker="embedded",
+        events=given.events,
+        plain_events=given.plain_events,
+        model_events=given.model_events,
+        runs=given.runs,
+    )
 
 
 if __name__ == "__main__":
