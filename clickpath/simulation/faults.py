@@ -129,3 +129,30 @@ def with_broken(
             yield Sent(FAULTS[code](json.loads(record)), code, record)
         else:
             yield Sent(record, None, record)
+
+
+def with_stragglers(
+    clicks: Iterable[Click], share: float, delay_ms: int, seed: int
+) -> Iterator[Click]:
+    """The clicks, a share of them only after everything that is up to `delay_ms` newer.
+
+    Args:
+        clicks: In order of time.
+        share: Probability that a click is held up, from 0 to 1.
+        delay_ms: For how long, in event time.
+        seed: Which ones.
+
+    Yields:
+        The same clicks. Memory is bounded by the clicks that are held up.
+    """
+    draws = Draws(seed, 4)
+    held: list[tuple[int, int, Click]] = []
+    for place, click in enumerate(clicks):
+        while held and held[0][0] < click.ts_ms:
+            yield heappop(held)[2]
+        if draws.unit() < share:
+            heappush(held, (click.ts_ms + delay_ms, place, click))
+        else:
+            yield click
+    while held:
+        yield heappop(held)[2]
