@@ -183,7 +183,11 @@ async def read_all(servers: str, topic: str) -> list[tuple[int, bytes | None, by
     await consumer.start()
     found = []
     try:
-        partitions = [TopicPartition(topic, each) for each in range(PARTITIONS)]
+        consumer.subscribe([topic])
+        await consumer._client.force_metadata_update()
+        numbers = consumer.partitions_for_topic(topic) or ()
+        consumer.unsubscribe()
+        partitions = [TopicPartition(topic, each) for each in numbers]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         while True:

@@ -1,0 +1,27 @@
+"""A worker process of the counting job, to be killed: `killed_worker.py SERVERS NAME`.
+
+Writes one line for each chunk, so that whoever kills it knows that it is at work.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from stream.batch.records import Chunk
+from stream.batch.worker import run, run_app
+from tests.stream.counting import Job, counting_app
+
+
+async def _tell(chunk: Chunk) -> None:
+    print(len(chunk.records), flush=True)
+
+
+async def main(servers: str, name: str) -> int:
+    worker = counting_app(
+        Job(servers, name), stamped=True, around=_tell, outputs=True, commit_interval_s=0.5
+    )
+    return await run_app(worker.app)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main(sys.argv[1], sys.argv[2])))

@@ -1,0 +1,104 @@
+"""Rules of the batch engine when partitions move between workers."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from stream.batch.records import Chunk
+from tests.stream.counting import (
+    PARTITIONS,
+    Job,
+    counting_app,
+    produce,
+    running,
+    until,
+    wrong,
+)
+
+pytestmark = [pytest.mark.broker]
+
+
+async def _take_some_time(_: Chunk) -> None:
+    await asyncio.sleep(0.01)
+
+
+async def test_workers_that_come_and_go_under_load_lose_and_repeat_nothing(job: Job) -> None:
+    count = 16_000
+    expected = await produce(job, count // 2)
+    first = counting_app(job, around=_take_some_time, chunk_records=50)
+    second = counting_app(job, around=_take_some_time, chunk_records=50)
+    async with running(first):
+        await until(lambda: len(first.processed) > 1_000, "the first worker is busy")
+        async with running(second):
+            await until(lambda: len(second.processed) > 1_000, "both workers are busy")
+            assert 0 < len(second.app.progress.assignment) < PARTITIONS
+            more = await produce(job, count // 2, first=count // 2)
+        for key, tally in more.items():
+            expected[key] = expected[key]._replace(count=expected[key].count + tally.count)
+        await until(
+            lambda: len(first.processed) + len(second.processed) >= count, "all records processed"
+        )
+        assert len(first.app.progress.assignment) == PARTITIONS
+        found = first.states()
+    assert {key: each.count for key, each in found.items()} == {
+        key: each.count for key, each in expected.items()
+    }
+    assert len(set(first.processed + second.processed)) == count
+    assert len(first.processed) + len(second.processed) == count
+
+
+async def test_the_order_of_a_users_records_survives_a_rebalance(job: Job) -> None:
+    expected = await produce(job, 8_000)
+    first = counting_app(job, around=_take_some_time, chunk_records=50)
+    second = counting_app(job, around=_take_some_time, chunk_records=50)
+    async with running(first):
+        await until(lambda: len(first.processed) > 1_000, "the first worker is busy")
+        async with running(second):
+            await until(
+                lambda: len(first.processed) + len(second.processed) >= 8_000, "all processed"
+            )
+            assert wrong({**first.states(), **second.states()}, expected) == []
+            assert first.states().keys() & second.states().keys() == set()
+
+
+async def test_a_partition_that_stays_keeps_its_state_without_reading_the_changelog(
+    job: Job,
+) -> None:
+    await produce(job, 2_000)
+    first, second = counting_app(job), counting_app(job)
+    async with running(first):
+        await until(lambda: len(first.processed) >= 2_000, "all records processed")
+        async with running(second):
+            await until(lambda: bool(second.app.progress.partitions), "the second has joined")
+            await until(lambda: first.app.progress.recovered, "the first is back")
+            assert first.app.progress.restored_records == 0
+            assert len(first.states()) + len(second.states()) == 200
+
+
+async def test_a_chunk_that_outlasts_the_rebalance_writes_nothing_and_comes_again(
+    job: Job,
+) -> None:
+    expected = await produce(job, 4_000)
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def outlast(_: Chunk) -> None:
+        if len(first.processed) >= 1_000 and not may_end.is_set():
+            begun.set()
+            await may_end.wait()
+
+    first = counting_app(job, around=outlast, rebalance_timeout_s=2.0)
+    second = counting_app(job)
+    async with running(first):
+        await asyncio.wait_for(begun.wait(), 30)
+        async with running(second):
+            await until(lambda: first.app.progress.rebalances >= 2, "the rebalance is over")
+            processed = len(first.processed)
+            may_end.set()
+            await until(
+                lambda: len(first.processed) + len(second.processed) >= 4_000, "all processed"
+            )
+            assert len(first.processed) >= processed
+            assert wrong({**first.states(), **second.states()}, expected) == []
+    assert first.exit_code == 0
