@@ -1,5 +1,7 @@
 """Every error of Clickpath, grouped by what the caller does about it.
 
+::
+
     ClickpathError
     |-- BadEvent              dead-letter the record and go on
     |-- PredictorError        fall back to the policy that needs no scores

@@ -139,9 +139,7 @@ def _ready(app: BatchApp) -> Verdict:
     return Verdict(True, f"{len(progress.assignment)} partitions")
 
 
-def _scrape(
-    app: BatchApp, users: KeyedTable[UserState], metrics: Metrics, clock: Clock
-) -> bytes:
+def _scrape(app: BatchApp, users: KeyedTable[UserState], metrics: Metrics, clock: Clock) -> bytes:
     """Brings the gauges up to date and makes the page."""
     progress, now_ms = app.progress, clock()
     metrics.lag_events.clear()

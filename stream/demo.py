@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from clickpath.logs import RawLine
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -21,6 +20,7 @@ from rich.table import Table
 from clickpath import simulation
 from clickpath.encoding import Encoder
 from clickpath.errors import FatalError
+from clickpath.logs import RawLine
 from clickpath.simulation.faults import (
     with_broken,
     with_duplicates,

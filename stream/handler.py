@@ -18,8 +18,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from clickpath.wire.records import decision_to_json, intervention_to_json
-
 from clickpath.decision import (
     Decision,
     DecisionPoint,
@@ -37,6 +35,7 @@ from clickpath.scores import Scores
 from clickpath.vocabulary import OTHER
 from clickpath.window import PathState, Verdict, push
 from clickpath.wire import parse
+from clickpath.wire.records import decision_to_json, intervention_to_json
 from clickpath.wire.state import NEW_USER, UserState
 from serving.predictor import Predictor
 from stream.batch.records import Chunk, OutputRecord, RawRecord

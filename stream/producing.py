@@ -9,9 +9,9 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
-from clickpath.logs import RawLine
 
 from clickpath.errors import UsageError
+from clickpath.logs import RawLine
 
 #: Records that may wait for their acknowledgement; bounds memory.
 _IN_FLIGHT: Final = 10_000

@@ -10,7 +10,6 @@ from hashlib import sha256
 from itertools import islice
 
 from clickpath.logs import RawLine
-
 from clickpath.wire.state import UserState, dump_path, state_hash
 from stream.batch.records import Chunk, OutputRecord, RawRecord
 from stream.handler import Handler

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clickpath.policy_file import default_policy, load_policy
-
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
 from clickpath.policy import Policy
+from clickpath.policy_file import default_policy, load_policy
 from serving.predictor import Predictor
 from stream.handler import Handler
 from stream.settings import Settings
