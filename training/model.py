@@ -41,10 +41,10 @@ class ModelConfig:
         dropout: Share of the embedding that is dropped in training.
     """
 
-    width: int = 64
+    width: int = 32
     layers: int = 2
     heads: int = 2
-    hidden: int = 128
+    hidden: int = 64
     items: int = 2048
     categories: int = 128
     dropout: float = 0.2

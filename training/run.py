@@ -51,7 +51,8 @@ class Run:
         sampling: Which steps become examples.
         model: Size of the model.
         loop: How it is trained.
-        threads: CPU threads; other numbers may round differently.
+        threads: CPU threads; other numbers may round differently. A model of this size gains
+            little from a second one, and threads that wait for a busy core lose much.
     """
 
     corpus: Corpus
@@ -61,7 +62,7 @@ class Run:
     sampling: Sampling = field(default_factory=Sampling)
     model: ModelConfig = field(default_factory=ModelConfig)
     loop: TrainConfig = field(default_factory=TrainConfig)
-    threads: int = 2
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from itertools import islice, pairwise
 
 import pytest
 
-from clickpath.errors import UsageError
+from clickpath.errors import BadEvent, UsageError
 from clickpath.events import Click
 from clickpath.simulation import PERSONAS, START_MS, Shopper, simulate, true_effect
 from clickpath.simulation.draws import Draws
@@ -18,6 +18,7 @@ from clickpath.simulation.faults import (
     with_duplicates,
 )
 from clickpath.window import EMPTY_PATH, PathState, Verdict, Window, push
+from clickpath.wire import click_to_json, parse
 
 SESSION_GAP_MS = 30 * 60_000
 
@@ -171,7 +172,10 @@ def test_a_fault_that_nobody_knows_is_refused() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(FAULTS))
-def test_every_fault_changes_the_record(code: str) -> None:
-    (sent,) = with_broken([RECORD], 1.0, seed=1, codes=(code,))
+def test_every_fault_is_answered_with_its_reason_code(code: str) -> None:
+    (click,) = simulate(1, 1, seed=1)
+    (sent,) = with_broken([click_to_json(click)], 1.0, seed=1, codes=(code,))
     assert sent.code == code
-    assert sent.value != RECORD
+    with pytest.raises(BadEvent) as caught:
+        parse(sent.value, (), now_ms=click.ts_ms)
+    assert caught.value.code == code
