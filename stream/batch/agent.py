@@ -71,6 +71,7 @@ class BatchAgent(faust.Agent):
     process starts it again, and the chunk comes again.
     """
 
+    logger = logging.getLogger("faust.agents")
     mundane_level = "debug"
 
     async def _execute_actor(self, coro: Awaitable[None], aref: Any) -> None:
@@ -89,11 +90,10 @@ class BatchAgent(faust.Agent):
             logger.warning("agent %s: %s", self.name, error)
             source.abandon()
             await self._again(aref, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it crashes the worker
             logger.critical(
-                "agent %s failed at %s; the worker stops, and the chunk is not acknowledged",
-                *(self.name, source.in_hand),
-                exc_info=error,
+                "agent %s failed at %s; the worker stops, and the chunk is not acknowledged: %r",
+                *(self.name, source.in_hand, error),
             )
             source.abandon()
             await self.app.crash(error)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import faust
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from faust.app.base import logger as faust_logger
 from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
 from yarl import URL
@@ -44,6 +45,7 @@ class BatchApp(faust.App):
         batch_group: The batch topics in the consumer group.
     """
 
+    logger = faust_logger
     mundane_level = "debug"
 
     def __init__(
@@ -62,12 +64,11 @@ class BatchApp(faust.App):
         self._chunk_records = chunk_records
         self.progress = BatchProgress()
         self.batch_group = Group(
-            progress=self.progress, changelog_consumer=self._changelog_consumer
+            progress=self.progress,
+            producer=self._aiokafka_producer,
+            changelog_consumer=self._changelog_consumer,
         )
-        self.outputs = Outputs(
-            lambda: cast(BatchProducer, self.producer).client,
-            record_limit_bytes=record_limit_bytes,
-        )
+        self.outputs = Outputs(self._aiokafka_producer, record_limit_bytes=record_limit_bytes)
         self.committer = Committer(self.batch_group, self.outputs)
         super().__init__(*args, **kwargs)
 
@@ -156,6 +157,9 @@ class BatchApp(faust.App):
             **credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         }
 
+    def _aiokafka_producer(self) -> AIOKafkaProducer:
+        return cast(BatchProducer, self.producer).client
+
     def _changelog_consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             **self.client_settings(),
@@ -183,7 +187,7 @@ def batch_app(
     session_timeout_s: float = 30.0,
     rebalance_timeout_s: float = 60.0,
     max_poll_interval_s: float = 300.0,
-    request_timeout_s: float = 40.0,
+    request_timeout_s: float = 30.0,
     chunk_records: int = 1_000,
     fetch_bytes: int = 1 << 20,
     fetch_wait_ms: int = 100,
@@ -204,7 +208,7 @@ def batch_app(
         session_timeout_s: Silence after which the group gives a worker's partitions away.
         rebalance_timeout_s: How long a rebalance waits for a worker to finish its chunk.
         max_poll_interval_s: How long an agent may keep a chunk before the worker leaves the group.
-        request_timeout_s: How long a request to the broker may take.
+        request_timeout_s: How long a request to the broker, and a send with its retries, may take.
         chunk_records: The most records of a chunk.
         fetch_bytes: The most bytes fetched of a partition at once.
         fetch_wait_ms: How long the broker may hold back the answer to a fetch without records.
@@ -242,7 +246,7 @@ def batch_app(
             "producer_max_batch_size": send_batch_bytes,
             "producer_max_request_size": record_limit_bytes + send_batch_bytes,
             "producer_compression_type": compression,
-            "producer_request_timeout": 30.0,
+            "producer_request_timeout": request_timeout_s,
             "stream_wait_empty": True,
             "stream_recovery_delay": 0.0,
             "table_standby_replicas": 0,

@@ -8,10 +8,16 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalStateError,
+    KafkaError,
+    UnknownTopicOrPartitionError,
+)
 from aiokafka.structs import OffsetAndMetadata
 
+from clickpath.errors import ConfigError
 from stream.batch.progress import BatchProgress
 from stream.batch.restore import Stored, read_changelogs
 
@@ -21,18 +27,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class ChangelogMismatch(ConfigError):
+    """A table's changelog does not fit the topic that the table follows."""
+
+
 class Group:
     """The batch topics of one application in its consumer group.
 
     Args:
         progress: Where it tells what it owns.
+        producer: Gives the aiokafka producer once it has started.
         changelog_consumer: Makes an unstarted consumer without a group, to read changelogs.
     """
 
     def __init__(
-        self, *, progress: BatchProgress, changelog_consumer: Callable[[], AIOKafkaConsumer]
+        self,
+        *,
+        progress: BatchProgress,
+        producer: Callable[[], AIOKafkaProducer],
+        changelog_consumer: Callable[[], AIOKafkaConsumer],
     ) -> None:
         self.progress = progress
+        self._producer = producer
         self.sources: dict[str, Source] = {}
         self._changelog_consumer = changelog_consumer
         self._consumer: AIOKafkaConsumer | None = None
@@ -107,6 +123,24 @@ class Group:
         for each in (stored or {}).values():
             self.progress.restored_records += len(each)
         return stored
+
+    async def check_changelog(self, changelog: str, source: str) -> None:
+        """Makes sure that each partition of a source has a changelog partition of its own.
+
+        Raises:
+            ChangelogMismatch: It has not.
+        """
+        partitions_for = self._producer().partitions_for
+        wanted = len(await partitions_for(source))
+        try:
+            found = len(await partitions_for(changelog))
+        except UnknownTopicOrPartitionError:
+            found = 0
+        if found != wanted:
+            raise ChangelogMismatch(
+                f"the changelog {changelog} has {found} partitions and its source {source} has "
+                f"{wanted}; both topics are to be made with the same number"
+            )
 
     async def look_at_ends(self) -> None:
         """Asks the broker how far the partitions' ends are, for the lag in `progress`."""

@@ -98,6 +98,7 @@ class Source:
             StopAsyncIteration: The agent is to end.
             KafkaError: The broker's client cannot go on.
             PositionWentBack: The topic was truncated or made anew.
+            ChangelogMismatch: A table's changelog has another number of partitions.
         """
         self._finish()
         with self._reader.polling():
@@ -215,6 +216,8 @@ class Source:
             if self._parts[number].acked != positions.get(number):
                 self._drop(number)
         new = [each for each in positions if each not in self._parts]
+        for table in self.tables if new else ():
+            await self._group.check_changelog(table.changelog, self.topic)
         stored = await self._group.restore(
             [TopicPartition(table.changelog, each) for table in self.tables for each in new],
             still_wanted=lambda: epoch == self._epoch,
@@ -310,7 +313,8 @@ class Source:
 
     def _wake(self) -> None:
         self._changed.set()
-        self._reader.wake()
+        if self._attached is not None:
+            self._attached.wake()
 
     @property
     def _reader(self) -> RawReader:

@@ -39,6 +39,7 @@ _LOOK_S = 1.0
 class InLoopConsumer(driver.AIOKafkaConsumerThread):
     """Faust's consumer "thread", without the thread."""
 
+    logger = driver.logger
     mundane_level = "debug"
     wait_for_shutdown = False
 
@@ -136,6 +137,7 @@ async def _leave_first_generation(coordinator: Any) -> None:
 class BatchConsumer(driver.Consumer):
     """Faust's consumer for all topics but the batch topics, which it keeps away from them."""
 
+    logger = driver.logger
     mundane_level = "debug"
     _thread: InLoopConsumer
 
@@ -223,6 +225,7 @@ class BatchConsumer(driver.Consumer):
 class BatchProducer(driver.Producer):
     """Faust's producer, whose client also takes whole batches."""
 
+    logger = driver.logger
     mundane_level = "debug"
 
     @property

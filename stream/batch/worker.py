@@ -73,14 +73,20 @@ async def run_app(app: BatchApp, *, stop: asyncio.Event | None = None) -> int:
 
 async def _stop(app: BatchApp, starting: asyncio.Task[None]) -> int:
     crashed = app.crashed
+    logger.info("stopping")
     if starting.done() and (error := starting.exception()) is not None:
         logger.critical("the worker could not start", exc_info=error)
         crashed = True
-    await app.stop()
+    try:
+        await app.stop()
+    except Exception:
+        logger.critical("the worker could not stop in order", exc_info=True)
+        crashed = True
     starting.cancel()
     with suppress(asyncio.CancelledError, Exception):
         await starting
     if crashed or app.crashed:
         logger.critical("the worker has crashed: %r", app.crash_reason)
         return 1
+    logger.info("stopped")
     return 0

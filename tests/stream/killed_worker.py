@@ -1,4 +1,4 @@
-"""A worker process of the counting job, to be killed: `killed_worker.py SERVERS NAME`.
+"""A worker process of the counting job, to be killed: `SERVERS NAME COMMIT_INTERVAL`.
 
 Writes one line for each chunk, so that whoever kills it knows that it is at work.
 """
@@ -16,12 +16,16 @@ async def _tell(chunk: Chunk) -> None:
     print(len(chunk.records), flush=True)
 
 
-async def main(servers: str, name: str) -> int:
+async def main(servers: str, name: str, commit_interval_s: float) -> int:
     worker = counting_app(
-        Job(servers, name), stamped=True, around=_tell, outputs=True, commit_interval_s=0.5
+        Job(servers, name),
+        stamped=True,
+        around=_tell,
+        outputs=True,
+        commit_interval_s=commit_interval_s,
     )
     return await run_app(worker.app)
 
 
 if __name__ == "__main__":
-    sys.exit(run(main(sys.argv[1], sys.argv[2])))
+    sys.exit(run(main(sys.argv[1], sys.argv[2], float(sys.argv[3]))))

@@ -26,10 +26,12 @@ from tests.stream.counting import (
 pytestmark = pytest.mark.broker
 
 
-async def _start(job: Job, repository: Path) -> asyncio.subprocess.Process:
+async def _start(
+    job: Job, repository: Path, commit_interval_s: float = 0.5
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "tests.stream.killed_worker", job.servers, job.name),
+        *("-m", "tests.stream.killed_worker", job.servers, job.name, str(commit_interval_s)),
         cwd=repository,
         env={**os.environ, "PYTHONPATH": str(repository)},
         stdout=asyncio.subprocess.PIPE,
@@ -44,6 +46,7 @@ async def _chunks(process: asyncio.subprocess.Process, count: int) -> None:
             assert await process.stdout.readline(), "the worker ended by itself"
 
 
+@pytest.mark.slow
 async def test_a_killed_worker_leaves_no_wrong_state_and_loses_no_output(
     job: Job, repository: Path
 ) -> None:
@@ -98,3 +101,31 @@ async def _set_offsets(job: Job, offset: int) -> None:
         await consumer.commit(dict.fromkeys(partitions, offset))
     finally:
         await consumer.stop()
+
+
+@pytest.mark.slow
+async def test_a_worker_that_slept_overwrites_nothing_of_the_new_owner(
+    job: Job, repository: Path
+) -> None:
+    expected = await produce(job, 30_000)
+    # It wakes up in the middle of its work, with a commit that is due at once.
+    sleeper = await _start(job, repository, commit_interval_s=0.05)
+    await _chunks(sleeper, 20)
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    try:
+        async with running(counting_app(job, stamped=True)) as owner:
+            progress = owner.app.progress
+            await until(lambda: len(progress.partitions) == PARTITIONS, "a new owner")
+            await until(lambda: progress.recovered and not progress.lag_events, "all processed")
+            await owner.app.committer.commit()
+            os.kill(sleeper.pid, signal.SIGCONT)
+            await until(lambda: len(progress.partitions) < PARTITIONS, "the sleeper is back")
+        sleeper.terminate()
+        assert await asyncio.wait_for(sleeper.wait(), 30) == 0
+    finally:
+        if sleeper.returncode is None:
+            sleeper.kill()
+    async with running(counting_app(job, stamped=True)) as last:
+        await until(lambda: last.app.progress.recovered, "states restored")
+        assert wrong(last.states(), expected) == []
+    assert last.processed == []

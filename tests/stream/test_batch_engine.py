@@ -207,3 +207,33 @@ async def test_progress_tells_lag_commits_and_assignment(job: Job) -> None:
         await until(lambda: progress.partitions[job.topic, 0].committed > 0, "a commit")
         assert progress.last_commit_monotonic_s is not None
         assert progress.lag_s(2**50) == 0.0
+
+
+async def test_a_changelog_of_another_size_stops_the_worker_with_a_reason(
+    job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = batch_app(job.name, broker_url=job.servers, session_timeout_s=SESSION_S)
+    clicks = app.topic(job.topic, batch=True)
+    users = app.keyed_table("users", source=clicks, changelog=job.out, dumps=dumps, loads=loads)
+
+    @app.agent(clicks, name="clicks")
+    async def on_clicks(chunks: AsyncIterator[Chunk]) -> None:
+        async for _ in chunks:
+            raise AssertionError("no chunk may come")
+
+    worker = Worker(app, users, asyncio.Event())
+    async with running(worker):
+        await until(lambda: app.crashed, "a crash")
+    assert worker.exit_code == 1
+    assert f"{job.out} has 2 partitions and its source {job.topic} has 4" in caplog.text
+
+
+def test_the_agent_of_a_batch_topic_is_one_and_has_a_name() -> None:
+    app = batch_app("names", broker_url="127.0.0.1:1")
+    clicks = app.topic("clicks", batch=True)
+    with pytest.raises(ValueError, match="name"):
+        app.agent(clicks)
+    with pytest.raises(ValueError, match="concurrency of 1"):
+        app.agent(clicks, name="clicks", concurrency=2)
+    with pytest.raises(ValueError, match="exists already"):
+        app.topic("clicks", batch=True)
