@@ -17,6 +17,8 @@ The rules it keeps:
    agent writes for a partition that is gone is refused.
 6. Nothing is queued between the broker client and the agent: the agent pulls, so that a slow
    agent slows the fetches and no buffer has to be cleared when the assignment changes.
-7. Agents, group membership, assignment, timers and lifecycle are Faust's; other topics of the
+7. Before each write to a changelog the broker is asked whether this worker is still a member of
+   its group, so that a worker that slept does not overwrite what the new owner wrote.
+8. Agents, group membership, assignment, timers and lifecycle are Faust's; other topics of the
    same application keep Faust's record-at-a-time way.
 """
