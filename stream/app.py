@@ -74,6 +74,7 @@ def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) ->
         commit_interval_s=settings.commit_interval_s,
         session_timeout_s=settings.session_timeout_s,
         record_limit_bytes=_RECORD_LIMIT_BYTES,
+        compression=None if settings.compression == "none" else settings.compression,
     )
     clicks = app.topic(settings.topics.clicks, batch=True)
     users: KeyedTable[UserState] = app.keyed_table(

@@ -68,6 +68,9 @@ class Settings(BaseModel):
     session_timeout_s: Annotated[float, Field(ge=1)] = Field(
         30.0, description="Silence after which the broker gives a worker's partitions away."
     )
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        "none", description="Compression of what the worker sends."
+    )
     web_host: str = Field("127.0.0.1", description="Where the health and metrics pages listen.")
     web_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         6066, description="Port of the health and metrics pages; 0 takes a free one."
