@@ -67,7 +67,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--events", type=int, default=600_000, help="simulated; default 600000")
     parser.add_argument("--users", type=int, default=12_000, help="simulated; default 12000")
     parser.add_argument("--seed", type=int, default=1, help="of clicks and weights; default 1")
-    parser.add_argument("--epochs", type=int, default=6, help="at most; default 6")
+    parser.add_argument("--epochs", type=int, default=14, help="at most; default 14")
     parser.add_argument(
         "--minutes", type=float, help="stop before an epoch that would take the loop beyond this"
     )

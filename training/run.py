@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -172,7 +173,11 @@ def _metrics(figures: dict[str, Figures], trained: Trained) -> dict[str, JsonVal
     """The figures by head, the model beside the baselines, and the history of the loop."""
 
     def rounded(figures_of_head: dict[str, float]) -> dict[str, JsonValue]:
-        return {name: round(value, 5) for name, value in figures_of_head.items()}
+        # JSON has no NaN: a figure that the labels do not allow is null.
+        return {
+            name: round(value, 5) if isfinite(value) else None
+            for name, value in figures_of_head.items()
+        }
 
     heads: dict[str, JsonValue] = {}
     for head, of_model in figures["model"].items():

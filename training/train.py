@@ -51,7 +51,7 @@ class TrainConfig:
     """
 
     seed: int = 1
-    epochs: int = 6
+    epochs: int = 14
     minutes: float | None = None
     batch: int = 64
     rate: float = 2e-3

@@ -1,0 +1,57 @@
+"""The model that ships: made by the command on its card, and better than counting."""
+
+import shlex
+
+import pytest
+
+from clickpath.encoding import Encoder
+from clickpath.simulation import START_MS
+from clickpath.window import Window
+from serving.card import check_card, read_card, read_model
+from serving.embedded import shipped_model
+from training import baselines
+from training.corpus import Simulated, cuts_of
+from training.dataset import Part, collect
+from training.examples import Cuts, Replay, Sampling
+from training.metrics import Floats
+from training.run import served
+from training.train import measure
+
+ENCODER = Encoder(Window())
+
+
+def replayed(corpus: Simulated, cuts: Cuts) -> tuple[Part, Part, Part]:
+    replay = Replay(ENCODER, cuts, Sampling(share=0.3))
+    return collect(replay.run(corpus.clicks()), ENCODER.window.steps)
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Part, Part, Part]:
+    corpus = Simulated(30_000, 600, 77)  # shoppers that it has never seen
+    return replayed(corpus, cuts_of(corpus))
+
+
+def test_its_card_fits_it_and_is_of_one_command() -> None:
+    directory = shipped_model()
+    card, model = read_card(directory), read_model(directory)
+    check_card(card, model, ENCODER, directory)
+    assert len(model) < 3_000_000
+    assert shlex.split(card.command)[:2] == ["clickpath", "train"]
+    assert card.data["seed"] != 77
+    valid_from_ms = card.data["valid_from_ms"]
+    assert isinstance(valid_from_ms, int)
+    assert valid_from_ms > START_MS
+
+
+def test_it_beats_the_baselines_on_shoppers_it_has_never_seen(
+    parts: tuple[Part, Part, Part],
+) -> None:
+    train_part, _, test_part = parts
+    said: tuple[Floats, Floats] = served(shipped_model(), ENCODER, test_part)
+    of_model = measure(test_part, said)
+    for baseline in baselines.fit(train_part).values():
+        counted = measure(test_part, baseline.predict(test_part))
+        assert of_model["next_action"]["log_loss"] < counted["next_action"]["log_loss"] - 0.05
+        assert of_model["next_action"]["accuracy"] > counted["next_action"]["accuracy"] + 0.02
+        assert of_model["purchase"]["log_loss"] < counted["purchase"]["log_loss"]
+        assert of_model["purchase"]["auc"] > counted["purchase"]["auc"] + 0.03
