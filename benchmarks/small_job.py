@@ -51,7 +51,7 @@ class State(NamedTuple):
 def step(state: State | None, event: dict[str, Any]) -> State:
     """The user's state after an event."""
     ts_ms = event["ts_ms"]
-    this = (ts_ms, event["type"], event["item"])
+    this = (ts_ms, event["type"], event["item_id"])
     if state is None:
         return State((this,), ts_ms, 1)
     steps, session_ms, events = state
@@ -62,7 +62,10 @@ def step(state: State | None, event: dict[str, Any]) -> State:
 
 def cart_record(event: dict[str, Any]) -> bytes:
     """The small record for an add_to_cart."""
-    return b'{"event_id":"%b","item":"%b"}' % (event["event_id"].encode(), event["item"].encode())
+    return b'{"event_id":"%b","item_id":"%b"}' % (
+        event["event_id"].encode(),
+        event["item_id"].encode(),
+    )
 
 
 def events(count: int, seed: int = 1) -> Iterator[tuple[int, bytes, bytes]]:
@@ -77,7 +80,7 @@ def events(count: int, seed: int = 1) -> Iterator[tuple[int, bytes, bytes]]:
             "user_id": f"user-{user:06d}",
             "ts_ms": _START_MS + number * 20,
             "type": action,
-            "item": f"sku-{draw.randrange(5_000):05d}",
+            "item_id": f"sku-{draw.randrange(5_000):05d}",
             "category": f"category-{draw.randrange(40):02d}",
             "price_cents": draw.randrange(100, 20_000),
             "page": "/shop/summer/listing",

@@ -17,6 +17,7 @@ from clickpath.encoding import Encoder
 from stream.app import Worker, create_app
 from stream.batch.worker import run, run_app
 from stream.broker import TopicSpec, create_topics
+from stream.collector import calm_collector
 from stream.settings import Settings
 from stream.topics import KINDS
 from stream.wiring import make_predictor
@@ -86,4 +87,5 @@ async def _watch(worker: Worker, count: int, stop: asyncio.Event) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
+    calm_collector()
     run(work(settings_of(sys.argv[1], sys.argv[3], sys.argv[4]), int(sys.argv[2])))

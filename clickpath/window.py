@@ -29,7 +29,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from clickpath.errors import ConfigError
@@ -156,24 +155,28 @@ _ZEROS: Final = (0,) * ACTION_COUNT
 EMPTY_SUMMARY: Final = Summary(0, 0, 0, 0, 0, 0, _ZEROS, _ZEROS, _ZEROS, ())
 
 
-@dataclass(frozen=True, slots=True)
-class PathState:
+class PathState(NamedTuple):
     """One user's path.
 
     Attributes:
         steps: The kept steps, oldest first; the first `settled` of them are in `base`.
         settled: How many of the kept steps are settled.
         base: Fold of all settled steps, kept or not.
-        tip: Fold of all steps.
+        tip: Fold of all steps; follows from the rest.
+        hashes: The kept steps' event hashes in their order, `_HASH_BYTES` each; follows from
+            `steps`, and is there to be searched faster than they are.
     """
 
     steps: tuple[Step, ...]
     settled: int
     base: Summary
     tip: Summary
+    hashes: bytes
 
 
-EMPTY_PATH: Final = PathState((), 0, EMPTY_SUMMARY, EMPTY_SUMMARY)
+EMPTY_PATH: Final = PathState((), 0, EMPTY_SUMMARY, EMPTY_SUMMARY, b"")
+
+_HASH_BYTES: Final = 8
 
 
 class Verdict(Enum):
@@ -188,9 +191,6 @@ class Verdict(Enum):
     def accepted(self) -> bool:
         """Whether the event is part of the path now."""
         return self is Verdict.HEAD or self is Verdict.INSERTED
-
-
-_event_of = itemgetter(1)
 
 
 def step_of(click: Click) -> Step:
@@ -242,10 +242,12 @@ def push(state: PathState, click: Click, window: Window) -> tuple[PathState, Ver
 def push_step(state: PathState, step: Step, window: Window) -> tuple[PathState, Verdict]:
     """`push` for a step that has been made already."""
     steps = state.steps
+    event = step.event.to_bytes(_HASH_BYTES, "big")
     if not steps:
         tip = fold(EMPTY_SUMMARY, step, window)
-        return PathState((step,), 0, EMPTY_SUMMARY, tip), Verdict.HEAD
-    if step.event in map(_event_of, steps):
+        return PathState((step,), 0, EMPTY_SUMMARY, tip, event), Verdict.HEAD
+    hashes = state.hashes
+    if event in hashes and _has(hashes, event):
         return state, Verdict.DUPLICATE
     last = steps[-1]
     base = state.base
@@ -256,24 +258,38 @@ def push_step(state: PathState, step: Step, window: Window) -> tuple[PathState, 
         return state, Verdict.LATE
     if step[:2] > last[:2]:
         tip = fold(state.tip, step, window)
-        return _settle((*steps, step), state.settled, base, state.tip, tip, window), Verdict.HEAD
+        path = PathState(steps + (step,), state.settled, base, tip, hashes + event)
+        return _settle(path, state.tip, window), Verdict.HEAD
     at = len(steps) - 1
     while at > state.settled and step[:2] < steps[at - 1][:2]:
         at -= 1
-    steps = (*steps[:at], step, *steps[at:])
-    tip = fold_all(base, steps[state.settled :], window)
-    return _settle(steps, state.settled, base, None, tip, window), Verdict.INSERTED
+    steps = steps[:at] + (step,) + steps[at:]
+    return _settle(path_of(steps, state.settled, base, window), None, window), Verdict.INSERTED
 
 
-def _settle(
-    steps: tuple[Step, ...],
-    settled: int,
-    base: Summary,
-    before_last: Summary | None,
-    tip: Summary,
-    window: Window,
-) -> PathState:
-    """Folds what the watermark has passed, and forgets what nobody needs (rules 3, 5 and 7)."""
+def path_of(steps: tuple[Step, ...], settled: int, base: Summary, window: Window) -> PathState:
+    """A path with what follows from its steps and the fold of the settled ones."""
+    hashes = b"".join(step.event.to_bytes(_HASH_BYTES, "big") for step in steps)
+    return PathState(steps, settled, base, fold_all(base, steps[settled:], window), hashes)
+
+
+def _has(hashes: bytes, event: bytes) -> bool:
+    """Whether one of the hashes is `event`, which may also lie across two of them."""
+    at = hashes.find(event)
+    while at % _HASH_BYTES and at > 0:
+        at = hashes.find(event, at + 1)
+    return at >= 0
+
+
+def _settle(path: PathState, before_last: Summary | None, window: Window) -> PathState:
+    """Folds what the watermark has passed, and forgets what nobody needs (rules 3, 5 and 7).
+
+    Args:
+        path: The path.
+        before_last: Fold of all its steps but the last, where it is known.
+        window: The bounds.
+    """
+    steps, settled, base = path.steps, path.settled, path.base
     kept = len(steps)
     watermark_ms = steps[-1].ts_ms - window.lateness_ms
     upto = max(settled, kept - window.pending_limit)
@@ -287,8 +303,11 @@ def _settle(
             base = fold_all(base, steps[settled:upto], window)
     drop = min(upto, kept - window.steps)
     if drop > 0:
-        return PathState(steps[drop:], upto - drop, base, tip)
-    return PathState(steps, upto, base, tip)
+        hashes = path.hashes[drop * _HASH_BYTES :]
+        return PathState(steps[drop:], upto - drop, base, path.tip, hashes)
+    if upto == settled:
+        return path
+    return PathState(steps, upto, base, path.tip, path.hashes)
 
 
 def fold_all(summary: Summary, steps: Iterable[Step], window: Window) -> Summary:

@@ -58,11 +58,22 @@ class Outcome:
     tally: Tally
 
 
+@dataclass(slots=True)
+class _User:
+    """A user while a chunk is handled."""
+
+    stamp: int
+    path: PathState
+    ledger: Ledger
+    changed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class _Due:
     """A decision that is due, with the record that caused it."""
 
     key: bytes
+    user: _User
     record: RawRecord
     point: DecisionPoint
 
@@ -113,9 +124,9 @@ class Handler:
         outputs: list[OutputRecord] = []
         work = _Work(users)
         due = self._read_and_push(chunk, work, outputs, tally, now_ms)
-        scores, fallback = await self._score(due, users, tally)
-        self._decide(due, scores, fallback, work, outputs, tally)
-        return Outcome(outputs, work.changed(), tally)
+        scores, fallback = await self._score(due, tally)
+        self._decide(due, scores, fallback, outputs, tally)
+        return Outcome(outputs, work.states(), tally)
 
     def _read_and_push(
         self,
@@ -136,10 +147,11 @@ class Handler:
                 outputs.append(self._dead_letter(chunk, record, error))
                 continue
             key = click.user_id.encode("utf-8")
-            if record.offset <= work.stamp(key):
+            user = work[key]
+            if record.offset <= user.stamp:
                 tally.skipped += 1
                 continue
-            path, verdict = push(work.path(key), click, window)
+            path, verdict = push(user.path, click, window)
             if verdict is Verdict.DUPLICATE:
                 tally.duplicates += 1
                 continue
@@ -150,7 +162,7 @@ class Handler:
             tally.accepted += 1
             if click.action == OTHER:
                 tally.unknown_types += 1
-            work.put(key, path, record.offset)
+            user.path, user.stamp, user.changed = path, record.offset, True
             if verdict is Verdict.INSERTED:
                 avoided["out_of_order"] += 1
                 continue
@@ -158,19 +170,18 @@ class Handler:
             if point is None:
                 avoided["not_eligible"] += 1
             else:
-                due.append(_Due(key, record, point))
+                due.append(_Due(key, user, record, point))
         return due
 
     async def _score(
-        self, due: Sequence[_Due], users: Mapping[bytes, UserState], tally: Tally
+        self, due: Sequence[_Due], tally: Tally
     ) -> tuple[dict[int, Scores], str | None]:
         """Scores by position in `due`, and why those that are missing are missing."""
         asked: list[int] = []
         for n, each in enumerate(due):
-            ledger = users.get(each.key, NEW_USER).ledger
             # Sending more never makes a suppressed kind eligible again, so the ledger from before
             # the chunk may answer this; `decide` looks at the one that is right at that point.
-            reason = avoids_inference(each.point, self._policy, ledger)
+            reason = avoids_inference(each.point, self._policy, each.user.ledger)
             if reason is None:
                 asked.append(n)
             else:
@@ -193,21 +204,19 @@ class Handler:
         due: Sequence[_Due],
         scores: Mapping[int, Scores],
         fallback: str | None,
-        work: _Work,
         outputs: list[OutputRecord],
         tally: Tally,
     ) -> None:
         topics = self._topics
         for n, each in enumerate(due):
-            decision, ledger = decide(
+            decision, each.user.ledger = decide(
                 each.point,
                 scores.get(n),
                 fallback,
                 self._policy,
-                work.ledger(each.key),
+                each.user.ledger,
                 self.digests,
             )
-            work.send(each.key, ledger)
             tally.decisions[decision.reason] += 1
             if decision.fallback is not None:
                 tally.fallbacks[decision.fallback] += 1
@@ -262,47 +271,21 @@ class Handler:
         return OutputRecord(topic, record.key, record.value, headers)
 
 
-class _Work:
-    """The users of one chunk, changed in place while the chunk is handled."""
-
-    __slots__ = ("_ledgers", "_paths", "_stamps", "_users")
+class _Work(dict[bytes, _User]):
+    """The users of one chunk, changed in place; those not met yet are taken from their states."""
 
     def __init__(self, users: Mapping[bytes, UserState]) -> None:
         self._users = users
-        self._paths: dict[bytes, PathState] = {}
-        self._stamps: dict[bytes, int] = {}
-        self._ledgers: dict[bytes, Ledger] = {}
 
-    def _load(self, key: bytes) -> None:
-        user = self._users.get(key, NEW_USER)
-        self._paths[key], self._stamps[key], self._ledgers[key] = (
-            user.path,
-            user.stamp,
-            user.ledger,
-        )
+    def __missing__(self, key: bytes) -> _User:
+        state = self._users.get(key, NEW_USER)
+        user = self[key] = _User(state.stamp, state.path, state.ledger)
+        return user
 
-    def stamp(self, key: bytes) -> int:
-        if key not in self._stamps:
-            self._load(key)
-        return self._stamps[key]
-
-    def path(self, key: bytes) -> PathState:
-        return self._paths[key]
-
-    def ledger(self, key: bytes) -> Ledger:
-        return self._ledgers[key]
-
-    def put(self, key: bytes, path: PathState, offset: int) -> None:
-        self._paths[key] = path
-        self._stamps[key] = offset
-
-    def send(self, key: bytes, ledger: Ledger) -> None:
-        self._ledgers[key] = ledger
-
-    def changed(self) -> dict[bytes, UserState]:
-        users = self._users
+    def states(self) -> dict[bytes, UserState]:
+        """The new states of the users that have changed."""
         return {
-            key: UserState(stamp, self._paths[key], self._ledgers[key])
-            for key, stamp in self._stamps.items()
-            if stamp > users.get(key, NEW_USER).stamp
+            key: UserState(user.stamp, user.path, user.ledger)
+            for key, user in self.items()
+            if user.changed
         }

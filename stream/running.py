@@ -8,6 +8,7 @@ from clickpath.errors import UsageError
 from serving.predictor import Predictor
 from stream.app import Worker
 from stream.batch.worker import run, run_app
+from stream.collector import calm_collector
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ def run_worker(worker: Worker, predictor: Predictor | None) -> int:
     Raises:
         UsageError: The address of the pages is taken.
     """
+    calm_collector()
     return run(_run(worker, predictor))
 
 

@@ -22,7 +22,7 @@ import msgpack
 from clickpath.errors import StateError
 from clickpath.ledger import EMPTY_LEDGER, Ledger, Sent
 from clickpath.vocabulary import ACTION_COUNT
-from clickpath.window import EMPTY_PATH, Line, PathState, Step, Summary, Window, fold_all
+from clickpath.window import EMPTY_PATH, Line, PathState, Step, Summary, Window, path_of
 
 PATH_VERSION: Final = 1
 USER_VERSION: Final = 1
@@ -148,7 +148,7 @@ def _path_of(fields: list[Any], window: Window) -> PathState:
         base = _summary_of(raw_base)
     except (TypeError, ValueError) as error:
         raise StateError(f"a stored path state has the wrong shape: {error}") from error
-    return PathState(steps, settled, base, fold_all(base, steps[settled:], window))
+    return path_of(steps, settled, base, window)
 
 
 def _summary_of(fields: list[Any]) -> Summary:

@@ -17,6 +17,7 @@ from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
 from clickpath.logs import FORMATS, RawLine, read_log
 from stream.batch.records import OutputRecord
+from stream.collector import calm_collector
 from stream.commands.arguments import parser, print_result, settings_of, wall_clock_ms
 from stream.letters import text_of
 from stream.replay import InterventionsHash, Replay
@@ -41,6 +42,7 @@ def replay(argv: Sequence[str]) -> int:
     options = arguments.parse_args(argv)
     settings = settings_of(policy=options.policy, model=options.model)
     out = None if options.out is None else Path(options.out)
+    calm_collector()
     result = asyncio.run(_replay(settings, Path(options.file), options.format, out))
     print_result(result, as_json=options.json)
     return 0

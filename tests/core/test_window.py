@@ -21,6 +21,7 @@ from clickpath.window import (
     Verdict,
     Window,
     fold,
+    path_of,
     push,
     step_of,
 )
@@ -87,9 +88,9 @@ def expected(accepted: Iterable[Click], window: Window) -> PathState:
     settled = [step for step in steps if step.ts_ms < watermark_ms]
     pending = len(steps) - len(settled)
     kept = steps[-max(window.steps, pending) :]
-    return PathState(
-        tuple(kept), len(kept) - pending, folded(settled, window), folded(steps, window)
-    )
+    path = path_of(tuple(kept), len(kept) - pending, folded(settled, window), window)
+    assert path.tip == folded(steps, window)
+    return path
 
 
 def folded(steps: Iterable[Step], window: Window) -> Summary:
