@@ -70,6 +70,7 @@ EXTRAS: dict[str, str] = {
     "onnxscript": "train",
     "prometheus_client": "worker",
     "rich": "worker",
+    "safetensors": "train",
     "torch": "train",
     "tqdm": "train",
     "transformers": "train",

@@ -23,8 +23,9 @@ from clickpath.ids import decision_id, draw
 from clickpath.ledger import Ledger, Sent
 from clickpath.policy import NOTHING, Kind, Policy, Scalar
 from clickpath.scores import Scores
+from clickpath.steps import Line
 from clickpath.suppression import SUPPRESSIONS, pruned, suppressed_kinds
-from clickpath.window import Line, PathState
+from clickpath.window import PathState
 
 ARM_HOLDOUT: Final = "holdout"
 ARM_TREATMENT: Final = "treatment"

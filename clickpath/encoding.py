@@ -24,13 +24,14 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
 from typing import Final
 
+from clickpath.steps import Step
 from clickpath.vocabulary import ACTIONS
-from clickpath.window import PathState, Step, Window
+from clickpath.window import PathState, Window
 
 FEATURE_NAMES: Final = (
     "action",
@@ -56,7 +57,8 @@ class Encoder:
     """Encodes paths that were kept with one window.
 
     Attributes:
-        window: The window that keeps the paths; its bounds are part of the fingerprint.
+        window: The window that keeps the paths; its `steps` and `session_gap_ms` are part of the
+            fingerprint.
         fingerprint: 16 hexadecimal digits that change with everything a model must agree on.
     """
 
@@ -69,7 +71,10 @@ class Encoder:
             "features": FEATURE_NAMES,
             "actions": ACTIONS,
             "buckets": (PRICE_BUCKETS, GAP_BUCKETS, SESSION_POSITIONS),
-            "window": asdict(self.window),
+            # Not the lateness and the limits of memory: they decide which events a path holds,
+            # not how a path is encoded, and an operator may change them under a model.
+            "steps": self.window.steps,
+            "session_gap_ms": self.window.session_gap_ms,
         }
         text = json.dumps(definition, sort_keys=True, separators=(",", ":"))
         object.__setattr__(self, "fingerprint", sha256(text.encode()).hexdigest()[:16])

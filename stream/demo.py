@@ -188,90 +188,105 @@ def _total(samples: Samples, name: str) -> float:
     return sum(value for (each, _), value in samples.items() if each == name)
 
 
-async def _account(demo: Demo, settings: Settings, seconds: float, samples: Samples) -> Account:
-    """Holds the worker's counts against what lies on the topics."""
+@dataclass(frozen=True, slots=True)
+class _OnTopics:
+    """What lies on the topics at the end.
+
+    Attributes:
+        records: Number of records by topic.
+        interventions: Number of interventions by kind.
+        ids: Ids of the interventions.
+        latencies_ms: From a cause on the broker to its intervention there.
+        digests: Of model and policy, as the decisions tell them.
+    """
+
+    records: Counter[str]
+    interventions: dict[str, int]
+    ids: set[str]
+    latencies_ms: list[int]
+    digests: dict[str, str]
+
+
+async def _read_topics(settings: Settings) -> _OnTopics:
     topics = settings.topics
-    outcomes = _by_label(samples, "events_total")
-    sent_by_kind = _by_label(samples, "interventions_total")
-    on_topics: Counter[str] = Counter()
+    records: Counter[str] = Counter()
+    interventions: Counter[str] = Counter()
     ids: set[str] = set()
     latencies_ms: list[int] = []
     digests: dict[str, str] = {}
     for topic in (topics.decisions, topics.dead_letter, topics.late):
         async for record in read_topic(settings.bootstrap_servers, topic):
-            on_topics[topic] += 1
+            records[topic] += 1
             if topic == topics.decisions and not digests:
-                assert record.value is not None
-                digests = _digests(json.loads(record.value))
+                decision = json.loads(record.value or b"")
+                digests = {name: decision[name] for name in ("model", "policy")}
     for kind in KINDS:
         async for record in read_topic(settings.bootstrap_servers, topics.of_kind(kind)):
-            assert record.value is not None
-            on_topics[kind] += 1
-            ids.add(json.loads(record.value)["intervention_id"])
+            interventions[kind] += 1
+            ids.add(json.loads(record.value or b"")["intervention_id"])
             cause_ms = int(dict(record.headers)["clickpath-cause-timestamp-ms"])
             latencies_ms.append(record.timestamp_ms - cause_ms)
-    interventions = {kind: on_topics[kind] for kind in KINDS if on_topics[kind]}
+    return _OnTopics(records, dict(interventions), ids, latencies_ms, digests)
+
+
+async def _account(demo: Demo, settings: Settings, seconds: float, samples: Samples) -> Account:
+    """Holds the worker's counts against what lies on the topics."""
+    found = await _read_topics(settings)
+    outcomes = _by_label(samples, "events_total")
     events_in = sum(outcomes.values()) - outcomes.get("skipped", 0)
-    problems = [
-        f"{what}: {one:,} {one_where}, {other:,} {other_where}"
-        for what, one, one_where, other, other_where in (
-            ("events", demo.events, "sent", events_in, "handled"),
-            (
-                "dead letters",
-                outcomes.get("dead_letter", 0),
-                "counted",
-                on_topics[topics.dead_letter],
-                "on the topic",
-            ),
-            ("late", outcomes.get("late", 0), "counted", on_topics[topics.late], "on the topic"),
-            (
-                "decisions",
-                int(_total(samples, "decisions_total")),
-                "counted",
-                on_topics[topics.decisions],
-                "on the topic",
-            ),
-            (
-                "interventions",
-                sum(sent_by_kind.values()),
-                "counted",
-                sum(interventions.values()),
-                "on the topics",
-            ),
-            ("intervention ids", len(ids), "different", sum(interventions.values()), "sent"),
-        )
-        if one != other
-    ]
-    return Account(
-        {
-            "events_in": events_in,
-            "accepted": outcomes.get("accepted", 0),
-            "duplicates": outcomes.get("duplicate", 0),
-            "late": outcomes.get("late", 0),
-            "dead_letters": outcomes.get("dead_letter", 0),
-            "dead_letter_reasons": _by_label(samples, "dead_letters_total"),
-            "decisions": on_topics[topics.decisions],
-            "decision_reasons": _by_label(samples, "decisions_total"),
-            "interventions": interventions,
-            "inference_calls": int(_total(samples, "inference_calls_total")),
-            "inference_paths": int(_total(samples, "inference_paths_total")),
-            "inference_avoided": _by_label(samples, "inference_avoided_total"),
-            "fallbacks": _by_label(samples, "fallbacks_total"),
-            "events_per_s": round(events_in / seconds, 1),
-            "p50_ms": _percentile(latencies_ms, 50),
-            "p99_ms": _percentile(latencies_ms, 99),
-            "model": digests.get("model", ""),
-            "policy": digests.get("policy", ""),
-            "encoder": Encoder(settings.window).fingerprint,
-            "broker": "embedded",
-            "seconds": round(seconds, 3),
-        },
-        tuple(problems),
-    )
+    result: dict[str, object] = {
+        "events_in": events_in,
+        "accepted": outcomes.get("accepted", 0),
+        "duplicates": outcomes.get("duplicate", 0),
+        "late": outcomes.get("late", 0),
+        "dead_letters": outcomes.get("dead_letter", 0),
+        "dead_letter_reasons": _by_label(samples, "dead_letters_total"),
+        "decisions": found.records[settings.topics.decisions],
+        "decision_reasons": _by_label(samples, "decisions_total"),
+        "interventions": found.interventions,
+        "inference_calls": int(_total(samples, "inference_calls_total")),
+        "inference_paths": int(_total(samples, "inference_paths_total")),
+        "inference_avoided": _by_label(samples, "inference_avoided_total"),
+        "fallbacks": _by_label(samples, "fallbacks_total"),
+        "events_per_s": round(events_in / seconds, 1),
+        "p50_ms": _percentile(found.latencies_ms, 50),
+        "p99_ms": _percentile(found.latencies_ms, 99),
+        "model": found.digests.get("model", ""),
+        "policy": found.digests.get("policy", ""),
+        "encoder": Encoder(settings.window).fingerprint,
+        "broker": "embedded",
+        "seconds": round(seconds, 3),
+    }
+    return Account(result, tuple(_problems(demo, settings, samples, found, events_in)))
 
 
-def _digests(decision: dict[str, object]) -> dict[str, str]:
-    return {name: str(decision[name]) for name in ("model", "policy", "encoder")}
+def _problems(
+    demo: Demo, settings: Settings, samples: Samples, found: _OnTopics, events_in: int
+) -> Iterator[str]:
+    """What does not add up, a sentence each."""
+    topics = settings.topics
+    outcomes = _by_label(samples, "events_total")
+    sent = sum(found.interventions.values())
+    counted = int(_total(samples, "interventions_total"))
+    decided = int(_total(samples, "decisions_total"))
+    for what, one, other in (
+        ("events sent and handled", demo.events, events_in),
+        (
+            "dead letters counted and on the topic",
+            outcomes.get("dead_letter", 0),
+            found.records[topics.dead_letter],
+        ),
+        (
+            "late events counted and on the topic",
+            outcomes.get("late", 0),
+            found.records[topics.late],
+        ),
+        ("decisions counted and on the topic", decided, found.records[topics.decisions]),
+        ("interventions counted and on the topics", counted, sent),
+        ("interventions and their different ids", sent, len(found.ids)),
+    ):
+        if one != other:
+            yield f"{what}: {one:,} and {other:,}"
 
 
 def _percentile(values: list[int], percent: int) -> int | None:

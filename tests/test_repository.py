@@ -75,7 +75,7 @@ def test_no_file_has_a_vague_name() -> None:
 
 
 def test_a_file_and_a_function_can_be_read_in_one_go() -> None:
-    """About 300 lines a file and 60 a function; the margin is for the word about."""
+    """About 300 lines a file and 60 a function with its docstring apart; with a margin."""
     long = []
     for source in sources(*PACKAGES, "benchmarks"):
         lines = len(source.read_text(encoding="utf-8").splitlines())
@@ -83,7 +83,8 @@ def test_a_file_and_a_function_can_be_read_in_one_go() -> None:
             long.append(f"{source.relative_to(ROOT)}: {lines} lines")
         for node in ast.walk(tree(source)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                first = node.body[1] if ast.get_docstring(node) and node.body[1:] else node.body[0]
+                length = (node.end_lineno or node.lineno) - first.lineno + 1
                 if length > 70:
                     long.append(f"{source.relative_to(ROOT)}: {node.name} has {length} lines")
     assert long == []

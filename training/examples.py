@@ -24,8 +24,9 @@ from typing import Final, NamedTuple
 from clickpath.encoding import Encoder
 from clickpath.events import Click
 from clickpath.ids import draw
+from clickpath.steps import Step, step_of
 from clickpath.vocabulary import ACTION_ID
-from clickpath.window import EMPTY_PATH, PathState, Step, Verdict, push_step, step_of
+from clickpath.window import EMPTY_PATH, PathState, Verdict, push_step
 
 TRAIN: Final = 0
 VALID: Final = 1

@@ -36,8 +36,9 @@ from clickpath.decision import Decision, Digests, Intervention
 from clickpath.errors import StateError
 from clickpath.ledger import Sent
 from clickpath.scores import Scores
+from clickpath.steps import UNKNOWN_PRICE, Line
 from clickpath.vocabulary import ACTIONS
-from clickpath.window import UNKNOWN_PRICE, Line, Window
+from clickpath.window import Window
 from clickpath.wire.state import dump_path, load_path
 
 #: A text as JSON, quotes included, escaped to ASCII.

@@ -13,16 +13,16 @@ A reader upgrades a path or a user of an older version step by step through `_PA
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
 from clickpath.errors import StateError
 from clickpath.ledger import EMPTY_LEDGER, Ledger, Sent
+from clickpath.steps import Line, Step
 from clickpath.vocabulary import ACTION_COUNT
-from clickpath.window import EMPTY_PATH, Line, PathState, Step, Summary, Window, path_of
+from clickpath.window import EMPTY_PATH, PathState, Summary, Window, path_of
 
 PATH_VERSION: Final = 1
 USER_VERSION: Final = 1
@@ -37,8 +37,7 @@ _PATH_UPGRADES: Final[dict[int, Upgrade]] = {}
 _USER_UPGRADES: Final[dict[int, Upgrade]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class UserState:
+class UserState(NamedTuple):
     """Everything the worker keeps about one user.
 
     Attributes:

@@ -108,14 +108,18 @@ def test_a_full_path_has_no_padding() -> None:
 
 
 def test_the_fingerprint_is_this_one_until_the_encoding_changes() -> None:
-    assert Encoder(Window()).fingerprint == "7f2d59b28bc0664b"
+    assert Encoder(Window()).fingerprint == "d8f3679d3f7e23cf"
 
 
-@pytest.mark.parametrize(
-    "field", ["steps", "lateness_ms", "session_gap_ms", "pending_limit", "cart_lines"]
-)
-def test_the_fingerprint_changes_with_every_bound_of_the_window(field: str) -> None:
+@pytest.mark.parametrize("field", ["steps", "session_gap_ms"])
+def test_the_fingerprint_changes_with_what_changes_the_encoding(field: str) -> None:
     window = Window()
     other = replace(window, **{field: getattr(window, field) + 1})
     assert Encoder(other).fingerprint != Encoder(window).fingerprint
-    assert Encoder(replace(window)) == Encoder(window)
+
+
+@pytest.mark.parametrize("field", ["lateness_ms", "pending_limit", "cart_lines"])
+def test_the_fingerprint_stays_when_a_path_would_be_encoded_alike(field: str) -> None:
+    window = Window()
+    other = replace(window, **{field: getattr(window, field) + 1})
+    assert Encoder(other).fingerprint == Encoder(window).fingerprint

@@ -245,7 +245,7 @@ def test_scores_of_today_are_compared_with_a_tolerance() -> None:
 def test_a_decision_of_another_window_says_so() -> None:
     decision = decision_after(COUPON_PATH, USER)
 
-    [difference] = rerun(decision, POLICY, replace(WINDOW, lateness_ms=1))
+    [difference] = rerun(decision, POLICY, replace(WINDOW, session_gap_ms=1))
 
     assert difference.startswith("encoder: ")
 

@@ -9,21 +9,18 @@ from hypothesis import strategies as st
 from clickpath.errors import ConfigError
 from clickpath.events import MAX_CENTS, MAX_QUANTITY, Click, Item
 from clickpath.ids import event_hash, token_hash
+from clickpath.steps import UNKNOWN_PRICE, Line, Step, step_of
 from clickpath.vocabulary import ACTION_ID
 from clickpath.window import (
     EMPTY_PATH,
     EMPTY_SUMMARY,
-    UNKNOWN_PRICE,
-    Line,
     PathState,
-    Step,
     Summary,
     Verdict,
     Window,
     fold,
     path_of,
     push,
-    step_of,
 )
 from clickpath.wire.state import dump_path, load_path
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from clickpath.errors import BAD_EVENT_CODES, BadEvent
 from clickpath.events import Click
+from clickpath.steps import step_of
 from clickpath.vocabulary import canonical_action
-from clickpath.window import step_of
 from clickpath.wire import parse
 
 NOW_MS = 1_760_000_000_123

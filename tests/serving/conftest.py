@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from clickpath.encoding import Encoder
+from clickpath.steps import UNKNOWN_PRICE, Step
 from clickpath.vocabulary import ACTIONS
-from clickpath.window import UNKNOWN_PRICE, Step, Window
+from clickpath.window import Window
 from serving.card import MODEL_FILE, Card, write_card
 
 TINY_MODEL = Path(__file__).with_name("tiny_model.onnx")

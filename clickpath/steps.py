@@ -1,0 +1,77 @@
+"""A step: what a path keeps of one event."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from clickpath.events import MAX_CENTS, Click
+from clickpath.ids import event_hash, token_hash
+from clickpath.vocabulary import ACTION_ID
+
+UNKNOWN_PRICE: Final = -1
+
+_CART_ACTIONS: Final = frozenset({ACTION_ID["add_to_cart"], ACTION_ID["remove_from_cart"]})
+
+
+class Line(NamedTuple):
+    """One product in a cart."""
+
+    item_id: str
+    quantity: int
+    price_cents: int
+
+
+class Step(NamedTuple):
+    """What the path keeps of one event.
+
+    Attributes:
+        ts_ms: Event time.
+        event: 63-bit hash of the event id.
+        action: Action id, from 1.
+        item: 63-bit hash of the first item; 0 when there is none.
+        category: 63-bit hash of its category; 0 when there is none.
+        price_cents: Price of one piece of it; `UNKNOWN_PRICE` when not sent.
+        value_cents: Worth of the whole event; 0 when neither sent nor derivable. At most
+            `events.MAX_CENTS`, so that a lifetime of them stays within 64 bits.
+        lines: What it puts into or takes out of the cart; empty for all other actions.
+    """
+
+    ts_ms: int
+    event: int
+    action: int
+    item: int
+    category: int
+    price_cents: int
+    value_cents: int
+    lines: tuple[Line, ...]
+
+
+def step_of(click: Click) -> Step:
+    """What a path keeps of a click."""
+    action = ACTION_ID[click.action]
+    items = click.items
+    value = click.value_cents
+    if value is None:
+        worth = sum(i.quantity * i.price_cents for i in items if i.price_cents is not None)
+        value = min(worth, MAX_CENTS)
+    lines: tuple[Line, ...] = ()
+    if action in _CART_ACTIONS:
+        lines = tuple(
+            Line(i.item_id, i.quantity, UNKNOWN_PRICE if i.price_cents is None else i.price_cents)
+            for i in items
+        )
+    if not items:
+        return Step(
+            click.ts_ms, event_hash(click.event_id), action, 0, 0, UNKNOWN_PRICE, value, lines
+        )
+    first = items[0]
+    return Step(
+        click.ts_ms,
+        event_hash(click.event_id),
+        action,
+        token_hash(first.item_id),
+        token_hash(first.category) if first.category else 0,
+        UNKNOWN_PRICE if first.price_cents is None else first.price_cents,
+        value,
+        lines,
+    )
