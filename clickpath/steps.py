@@ -52,8 +52,11 @@ def step_of(click: Click) -> Step:
     items = click.items
     value = click.value_cents
     if value is None:
-        worth = sum(i.quantity * i.price_cents for i in items if i.price_cents is not None)
-        value = min(worth, MAX_CENTS)
+        value = 0
+        for item in items:
+            if item.price_cents is not None:
+                value += item.quantity * item.price_cents
+        value = min(value, MAX_CENTS)
     lines: tuple[Line, ...] = ()
     if action in _CART_ACTIONS:
         lines = tuple(

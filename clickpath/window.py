@@ -183,17 +183,18 @@ def push_step(state: PathState, step: Step, window: Window) -> tuple[PathState, 
         return state, Verdict.DUPLICATE
     last = steps[-1]
     base = state.base
+    # Steps compare by time, then by event hash, and no two kept ones share a hash.
+    if step > last:
+        tip = fold(state.tip, step, window)
+        path = PathState(steps + (step,), state.settled, base, tip, hashes + event)
+        return _settle(path, state.tip, window), Verdict.HEAD
     if step.ts_ms < last.ts_ms - window.lateness_ms or (
         # The very step is a copy of one that settled early and has been forgotten (rule 7).
         base.events and step[:2] <= (base.last_ms, base.last_event)
     ):
         return state, Verdict.LATE
-    if step[:2] > last[:2]:
-        tip = fold(state.tip, step, window)
-        path = PathState(steps + (step,), state.settled, base, tip, hashes + event)
-        return _settle(path, state.tip, window), Verdict.HEAD
     at = len(steps) - 1
-    while at > state.settled and step[:2] < steps[at - 1][:2]:
+    while at > state.settled and step < steps[at - 1]:
         at -= 1
     steps = steps[:at] + (step,) + steps[at:]
     return _settle(path_of(steps, state.settled, base, window), None, window), Verdict.INSERTED

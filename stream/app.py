@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 #: The largest dead letter: an event far over its limit, with headers.
 _RECORD_LIMIT_BYTES = 4 << 20
 
+#: Most records handled at once: every chunk waits once for the acknowledgement of its outputs.
+_CHUNK_RECORDS = 2_000
+
 Clock = Callable[[], int]
 
 
@@ -74,6 +77,7 @@ def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) ->
         commit_interval_s=settings.commit_interval_s,
         session_timeout_s=settings.session_timeout_s,
         record_limit_bytes=_RECORD_LIMIT_BYTES,
+        chunk_records=_CHUNK_RECORDS,
         compression=None if settings.compression == "none" else settings.compression,
     )
     clicks = app.topic(settings.topics.clicks, batch=True)

@@ -51,7 +51,7 @@ def test_a_card_that_does_not_fit_is_refused_with_both_values(
 
 
 def test_another_window_is_another_encoder(model_directory: Path, encoder: Encoder) -> None:
-    wider = Encoder(replace(encoder.window, lateness_ms=1))
+    wider = Encoder(replace(encoder.window, session_gap_ms=1))
 
     with pytest.raises(ModelMismatch, match=wider.fingerprint):
         EmbeddedPredictor(model_directory, wider)
