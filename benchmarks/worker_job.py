@@ -14,12 +14,12 @@ import time
 
 from benchmarks.small_job import PARTITIONS, report, run_engine
 from clickpath.encoding import Encoder
+from clickpath.policy import KINDS
 from stream.app import Worker, create_app
 from stream.batch.worker import run, run_app
 from stream.broker import TopicSpec, create_topics
 from stream.collector import calm_collector
 from stream.settings import Settings
-from stream.topics import KINDS
 from stream.wiring import make_predictor
 
 _POLL_S = 0.005

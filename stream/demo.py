@@ -21,6 +21,7 @@ from clickpath import simulation
 from clickpath.encoding import Encoder
 from clickpath.errors import FatalError
 from clickpath.logs import RawLine
+from clickpath.policy import KINDS
 from clickpath.simulation.faults import (
     with_broken,
     with_duplicates,
@@ -32,7 +33,6 @@ from stream.process import Samples, WorkerProcess
 from stream.producing import produce
 from stream.reading import read_topic
 from stream.settings import Settings, load_settings
-from stream.topics import KINDS
 
 _PARTITIONS: Final = 4
 _DUPLICATED: Final = 0.01

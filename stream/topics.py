@@ -6,18 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clickpath.errors import ConfigError
-
-#: The kinds of intervention that have a topic from the start (those of the product's words).
-KINDS = (
-    "coupon",
-    "recommendation",
-    "reminder",
-    "retention",
-    "support",
-    "guidance",
-    "audience",
-    "alert",
-)
+from clickpath.policy import KINDS
 
 _DAY_MS = 24 * 3600 * 1000
 

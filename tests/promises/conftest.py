@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from clickpath.encoding import Encoder
 from clickpath.events import Click
 from clickpath.logs import RawLine
+from clickpath.policy import KINDS
 from clickpath.wire import click_to_json
 from stream.broker import EmbeddedBroker, TopicSpec, create_topics
 from stream.commands.arguments import wall_clock_ms
@@ -25,7 +26,6 @@ from stream.producing import produce
 from stream.reading import StoredRecord, read_topic
 from stream.replay import InterventionsHash, Replay, hash_of_users
 from stream.settings import Settings, load_settings
-from stream.topics import KINDS
 from stream.wiring import make_handler, make_predictor
 
 PARTITIONS = 4
