@@ -172,7 +172,8 @@ async def test_no_more_calls_than_the_limit_are_in_hand(
     with pytest.raises(PredictorUnavailable, match="2 calls in hand"):
         await predictor.predict([make_path(5)], deadline_s=30)
 
-    await asyncio.wait(calls)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [PredictorTimeout] * 2
     assert len(await predictor.predict([make_path(5)], deadline_s=30)) == 1
     await predictor.close()
 
