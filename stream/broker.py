@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from clickpath.errors import UsageError
 
@@ -207,10 +207,15 @@ async def create_topics(
         The names of those that were made.
 
     Raises:
+        UsageError: No broker answers.
         KafkaError: The broker refused one, or does not list all of them in time.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
+    try:
+        await admin.start()
+    except KafkaConnectionError as error:
+        await admin.close()
+        raise UsageError(f"no broker answers at {bootstrap_servers}: {error}") from error
     try:
         async with asyncio.timeout(timeout_s):
             known = set(await admin.list_topics())

@@ -9,6 +9,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from aiokafka.errors import KafkaConnectionError
+
 from stream.batch.app import BatchApp
 
 T = TypeVar("T")
@@ -75,7 +77,9 @@ async def _stop(app: BatchApp, starting: asyncio.Task[None]) -> int:
     crashed = app.crashed
     logger.info("stopping")
     if starting.done() and (error := starting.exception()) is not None:
-        logger.critical("the worker could not start", exc_info=error)
+        # That nobody answers is said best in one line.
+        known = isinstance(error, KafkaConnectionError)
+        logger.critical("the worker could not start: %s", error, exc_info=not known and error)
         crashed = True
     try:
         await app.stop()
@@ -86,7 +90,8 @@ async def _stop(app: BatchApp, starting: asyncio.Task[None]) -> int:
     with suppress(asyncio.CancelledError, Exception):
         await starting
     if crashed or app.crashed:
-        logger.critical("the worker has crashed: %r", app.crash_reason)
+        if app.crash_reason is not None:
+            logger.critical("the worker has crashed: %r", app.crash_reason)
         return 1
     logger.info("stopped")
     return 0

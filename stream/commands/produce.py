@@ -42,13 +42,15 @@ def send_with_progress(
 ) -> dict[str, object]:
     """Sends lines with a progress display on stderr; what was sent, and how fast."""
     begun_s = time.perf_counter()
+    console = Console(stderr=True)
     with Progress(
         SpinnerColumn(),
         TextColumn(f"to {topic}"),
         TextColumn("{task.completed:,} events"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     ) as progress:
         task = progress.add_task("", total=None)
         sent = asyncio.run(

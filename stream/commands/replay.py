@@ -127,13 +127,15 @@ class _Shown:
 
     def __init__(self, lines: Iterable[RawLine], name: str) -> None:
         self._lines = lines
+        console = Console(stderr=True)
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
             TextColumn("{task.completed:,} events"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self._progress.add_task(f"replay {name}", total=None)
 

@@ -98,6 +98,8 @@ def test_why_makes_a_logged_decision_again_and_finds_a_change(
         (["worker", "--model", "no-such-model"], 1, "no-such-model"),
         (["dlq"], 2, "list|redrive"),
         (["dlq", "redrive", "no-such.jsonl"], 2, "no-such.jsonl"),
+        (["topics", "create", "--bootstrap-servers", "127.0.0.1:1"], 2, "127.0.0.1:1"),
+        (["produce", __file__, "--bootstrap-servers", "127.0.0.1:1"], 2, "127.0.0.1:1"),
         (["state", "hash", "--bootstrap-servers", "127.0.0.1:1"], 2, "127.0.0.1:1"),
     ],
 )
