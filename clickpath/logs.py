@@ -24,7 +24,7 @@ from clickpath.public_logs import Line, Reading
 from clickpath.wire import click_to_json, parse
 from clickpath.wire.payload import split_msgpack
 
-Headers = tuple[tuple[str, bytes], ...]
+Headers = tuple[tuple[str, bytes | None], ...]
 
 _CLOUDEVENT: Final[Headers] = (("content-type", b"application/cloudevents+json"),)
 _MSGPACK: Final[Headers] = (("content-type", b"application/msgpack"),)

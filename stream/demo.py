@@ -224,7 +224,7 @@ async def _read_topics(settings: Settings) -> _OnTopics:
         async for record in read_topic(settings.bootstrap_servers, topics.of_kind(kind)):
             interventions[kind] += 1
             ids.add(json.loads(record.value or b"")["intervention_id"])
-            cause_ms = int(dict(record.headers)["clickpath-cause-timestamp-ms"])
+            cause_ms = int(dict(record.headers)["clickpath-cause-timestamp-ms"] or 0)
             latencies_ms.append(record.timestamp_ms - cause_ms)
     return _OnTopics(records, dict(interventions), ids, latencies_ms, digests)
 

@@ -7,7 +7,7 @@ In a file a letter is one JSON object:
     error    the sentence
     key      text, {"hex": ...} for bytes that are no UTF-8 text, or null
     value    likewise
-    headers  the record's own headers, pairs of name and content
+    headers  the record's own headers, pairs of name and content, likewise
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stream.reading import StoredRecord
 
 PREFIX: Final = "clickpath-"
 
-Headers = tuple[tuple[str, bytes], ...]
+Headers = tuple[tuple[str, bytes | None], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ def letter_from_record(record: StoredRecord) -> Letter:
         UsageError: The record has not the headers of a dead letter.
     """
     where = f"{record.topic}[{record.partition}]@{record.offset}"
-    ours = {name: content for name, content in record.headers if name.startswith(PREFIX)}
+    ours = {name: value or b"" for name, value in record.headers if name.startswith(PREFIX)}
     try:
         origin = (
             ours[PREFIX + "origin-topic"].decode(),
@@ -102,7 +102,7 @@ def letter_from_json(fields: Any, where: str) -> Letter:
             key=bytes_of(fields["key"]),
             value=bytes_of(fields["value"]),
             own_headers=tuple(
-                (str(name), bytes_of(content) or b"") for name, content in fields["headers"]
+                (str(name), bytes_of(content)) for name, content in fields["headers"]
             ),
             where=where,
         )

@@ -13,7 +13,7 @@ _RECORD_OVERHEAD_BYTES = 21
 # Header of a batch, which travels even with a single record.
 _BATCH_OVERHEAD_BYTES = 61
 
-_NO_HEADERS: list[tuple[str, bytes]] = []
+_NO_HEADERS: list[tuple[str, bytes | None]] = []
 
 
 class OutputTooLarge(Exception):
@@ -35,7 +35,7 @@ def size_bytes(record: OutputRecord) -> int:
     size = _BATCH_OVERHEAD_BYTES + _RECORD_OVERHEAD_BYTES + 10
     size += len(record.key or b"") + len(record.value or b"")
     for name, value in record.headers:
-        size += len(name.encode()) + len(value) + 10
+        size += len(name.encode()) + len(value or b"") + 10
     return size
 
 

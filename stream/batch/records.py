@@ -15,14 +15,14 @@ class RawRecord(NamedTuple):
         timestamp_ms: The time that the producer or the broker gave it, epoch milliseconds.
         key: The key's bytes.
         value: The value's bytes; None is a tombstone.
-        headers: Names and values in the order of the record.
+        headers: Names and values in the order of the record; a value may be None.
     """
 
     offset: int
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...]
+    headers: tuple[tuple[str, bytes | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,12 @@ class OutputRecord(NamedTuple):
         topic: The topic's name.
         key: The key's bytes.
         value: The value's bytes; None is a tombstone and needs a key.
-        headers: Names and values.
+        headers: Names and values; a value may be None.
         timestamp_ms: Epoch milliseconds; None takes the producer's clock.
     """
 
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
     timestamp_ms: int | None = None
