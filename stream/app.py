@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
 
 from clickpath import __version__
@@ -19,10 +19,12 @@ from clickpath.encoding import Encoder
 from clickpath.wire.state import UserState, dump_user, load_user
 from serving.predictor import Predictor
 from stream.batch.app import BatchApp, batch_app
-from stream.batch.records import Chunk
+from stream.batch.outputs import OutputTooLarge
+from stream.batch.records import Chunk, OutputRecord
 from stream.batch.table import KeyedTable
 from stream.handler import Handler
 from stream.health import Pages, Verdict
+from stream.letters import cut_to_fit
 from stream.metrics import Metrics
 from stream.settings import Settings
 from stream.wiring import make_handler
@@ -115,12 +117,21 @@ def _add_agent(
             begun_s = time.perf_counter()
             view = users.partition(chunk.partition)
             outcome = await handler.handle(chunk, view, clock())
-            await app.outputs.send(chunk.partition, outcome.outputs)
+            await _send(app, chunk.partition, outcome.outputs)
             # From here to the end of the body there is no await: state and acknowledgement are
             # one step.
             users.write(chunk.partition, outcome.users)
             metrics.count(outcome.tally)
             metrics.chunk_seconds.observe(time.perf_counter() - begun_s)
+
+
+async def _send(app: BatchApp, partition: int, outputs: Sequence[OutputRecord]) -> None:
+    try:
+        await app.outputs.send(partition, outputs)
+    except OutputTooLarge as error:
+        # Nothing was sent. A record that somebody else made must not stop the worker.
+        logger.warning("%s; it is cut", error)
+        await app.outputs.send(partition, cut_to_fit(outputs, error.limit_bytes))
 
 
 def _alive(app: BatchApp, stalled_after_s: float) -> Verdict:

@@ -8,18 +8,26 @@ In a file a letter is one JSON object:
     key      text, {"hex": ...} for bytes that are no UTF-8 text, or null
     value    likewise
     headers  the record's own headers, pairs of name and content, likewise
+
+A record that does not fit on a topic even so - compressed, it may hold far more than the limit of
+its own topic - is cut down, and says so in the header `clickpath-cut-from-bytes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from clickpath.errors import UsageError
+from stream.batch.outputs import size_bytes
+from stream.batch.records import OutputRecord
 from stream.reading import StoredRecord
 
 PREFIX: Final = "clickpath-"
+
+#: What is left of a value, or a key, that is cut: enough to see what it is.
+_KEPT_BYTES: Final = 64 << 10
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -57,6 +65,26 @@ class Letter:
             "value": text_of(self.value),
             "headers": [[name, text_of(content)] for name, content in self.own_headers],
         }
+
+
+def cut_to_fit(records: Iterable[OutputRecord], limit_bytes: int) -> list[OutputRecord]:
+    """The records, those that were refused and are larger than `limit_bytes` cut down below it."""
+    return [
+        _cut(each) if size_bytes(each) > limit_bytes and _is_refused(each) else each
+        for each in records
+    ]
+
+
+def _is_refused(record: OutputRecord) -> bool:
+    return any(name == PREFIX + "reason" for name, _ in record.headers)
+
+
+def _cut(record: OutputRecord) -> OutputRecord:
+    """The beginning of key and value, and what Clickpath says of the record."""
+    ours = tuple(header for header in record.headers if header[0].startswith(PREFIX))
+    size = (PREFIX + "cut-from-bytes", b"%d" % size_bytes(record))
+    key, value = (raw and raw[:_KEPT_BYTES] for raw in (record.key, record.value))
+    return record._replace(key=key, value=value, headers=(*ours, size))
 
 
 def letter_from_record(record: StoredRecord) -> Letter:

@@ -39,14 +39,16 @@ class Topics:
         """Every topic with the configuration that it is created with."""
         keep = {"retention.ms": str(30 * _DAY_MS)}
         # A dead letter holds an event of the largest size, with headers around it.
-        large = {**keep, "max.message.bytes": str(4 << 20)}
+        large_bytes = str(4 << 20)
+        large = {**keep, "max.message.bytes": large_bytes}
         return {
             self.clicks: {"retention.ms": str(7 * _DAY_MS)},
-            self.decisions: keep,
+            # Decisions and states hold a path, which the broker's default of 1 MiB may not.
+            self.decisions: large,
             **{self.of_kind(kind): keep for kind in kinds},
             self.dead_letter: large,
             self.late: large,
-            self.changelog: {"cleanup.policy": "compact"},
+            self.changelog: {"cleanup.policy": "compact", "max.message.bytes": large_bytes},
         }
 
     def __post_init__(self) -> None:

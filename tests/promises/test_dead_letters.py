@@ -66,6 +66,25 @@ async def test_broken_events_get_their_reasons_and_repaired_ones_end_in_the_clea
     assert await shop.state_hash() == clean.state_hash
 
 
+async def test_records_of_any_size_and_with_any_headers_stop_nobody(make_shop, running) -> None:
+    shop = await make_shop()
+    worker = await running(shop)
+
+    await shop.produce(
+        [
+            RawLine(b"user", b" " * (6 << 20), (), ""),
+            RawLine(b"user", b"no event", (("trace", None),), ""),
+            RawLine(None, b"no event either", (), ""),
+        ]
+    )
+    await shop.handled(worker)
+
+    assert await worker.stop() == 0
+    letters = await shop.on(shop.settings.dead_letter_topic)
+    reasons = Counter(dict(each.headers)["clickpath-reason"].decode() for each in letters)
+    assert reasons == {"too_large": 1, "not_json": 2}
+
+
 async def run_command(*arguments: str) -> int:
     """Runs a command as its own loop, as the command line does."""
     return await asyncio.to_thread(main, arguments)
