@@ -182,7 +182,7 @@ def decision_point(
         path: The user's path; at least one step.
         now_ms: Event time of the event.
     """
-    kinds = eligible_kinds(policy.index, path, now_ms)
+    kinds = eligible_kinds(policy.index, path.steps[-1].action, path.tip, now_ms)
     if not kinds:
         return None
     return DecisionPoint(user_id, event_id, now_ms, path, kinds, in_holdout(policy, user_id))

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from clickpath.errors import ConfigError
+from clickpath.summary import NO_ABSENCE, OpenSummary, Summary, cart_pieces, cart_value_cents
 from clickpath.vocabulary import ACTION_COUNT, ACTION_ID
-from clickpath.window import PathState, Summary
 
 
 class Band(NamedTuple):
@@ -40,8 +40,7 @@ class Rules:
         session_events: Steps in the current session, the newest included.
         session_number: 1 in the user's first session.
         session_age_ms: From the session's first step to now.
-        absence_ms: The silence before the current session. Not known, and the rule does not hold,
-            in a first session or once the path has forgotten the session before.
+        absence_ms: The silence before the current session; does not hold in a first session.
         lifetime_events: Steps ever.
         revenue_cents: Purchases minus refunds, ever.
         cart_value_cents: Worth of the cart.
@@ -73,8 +72,11 @@ class Rules:
             raise ConfigError("a kind has to name at least one action that it may come after")
 
 
-#: Whether one rule holds: (path, its tip, now in epoch milliseconds) -> bool.
-Check = Callable[[PathState, Summary, int], bool]
+#: The fold of a path's steps, be it finished or still being written.
+Tip = Summary | OpenSummary
+
+#: Whether one rule holds: (tip, now in epoch milliseconds) -> bool.
+Check = Callable[[Tip, int], bool]
 
 #: For each action id the kinds that may come after it, the greatest priority first.
 Index = tuple[tuple[tuple[str, tuple[Check, ...]], ...], ...]
@@ -92,16 +94,22 @@ def compile_rules(kinds: Iterable[tuple[str, Rules]]) -> Index:
     return tuple(tuple(candidates) for candidates in index)
 
 
-def eligible_kinds(index: Index, path: PathState, now_ms: int) -> tuple[str, ...]:
-    """Names of the kinds whose rules all hold, the greatest priority first."""
-    candidates = index[path.steps[-1].action]
+def eligible_kinds(index: Index, action: int, tip: Tip, now_ms: int) -> tuple[str, ...]:
+    """Names of the kinds whose rules all hold, the greatest priority first.
+
+    Args:
+        index: The rules.
+        action: Action id of the path's newest step.
+        tip: The fold of its steps.
+        now_ms: Time of the newest step.
+    """
+    candidates = index[action]
     if not candidates:
         return ()
-    tip = path.tip
     kinds: tuple[str, ...] = ()
     for name, checks in candidates:
         for check in checks:
-            if not check(path, tip, now_ms):
+            if not check(tip, now_ms):
                 break
         else:
             kinds = (*kinds, name)
@@ -142,46 +150,46 @@ def _ends(band: Band) -> tuple[float, float]:
 
 
 def _session_number(least: float, most: float) -> Check:
-    return lambda path, tip, now_ms: least <= tip.sessions <= most
+    return lambda tip, now_ms: least <= tip.sessions <= most
 
 
 def _lifetime_events(least: float, most: float) -> Check:
-    return lambda path, tip, now_ms: least <= tip.events <= most
+    return lambda tip, now_ms: least <= tip.events <= most
 
 
 def _revenue(least: float, most: float) -> Check:
-    return lambda path, tip, now_ms: least <= tip.revenue_cents <= most
+    return lambda tip, now_ms: least <= tip.revenue_cents <= most
 
 
 def _session_age(least: float, most: float) -> Check:
-    return lambda path, tip, now_ms: least <= now_ms - tip.session_start_ms <= most
+    return lambda tip, now_ms: least <= now_ms - tip.session_start_ms <= most
 
 
 def _session_events(least: float, most: float) -> Check:
-    return lambda path, tip, now_ms: least <= tip.events - sum(tip.counts_before_session) <= most
+    return lambda tip, now_ms: least <= tip.events - sum(tip.counts_before_session) <= most
 
 
 def _cart_pieces(least: float, most: float) -> Check:
-    return lambda path, tip, now_ms: least <= tip.cart_pieces <= most
+    return lambda tip, now_ms: least <= cart_pieces(tip.cart) <= most
 
 
 def _cart_value(least: float, most: float) -> Check:
-    return lambda path, tip, now_ms: least <= tip.cart_value_cents <= most
+    return lambda tip, now_ms: least <= cart_value_cents(tip.cart) <= most
 
 
 def _session_count(action: int, least: float, most: float) -> Check:
-    def holds(path: PathState, tip: Summary, now_ms: int) -> bool:
+    def holds(tip: Tip, now_ms: int) -> bool:
         return least <= tip.counts[action] - tip.counts_before_session[action] <= most
 
     return holds
 
 
 def _lifetime_count(action: int, least: float, most: float) -> Check:
-    return lambda path, tip, now_ms: least <= tip.counts[action] <= most
+    return lambda tip, now_ms: least <= tip.counts[action] <= most
 
 
 def _since(action: int, least: float, most: float) -> Check:
-    def holds(path: PathState, tip: Summary, now_ms: int) -> bool:
+    def holds(tip: Tip, now_ms: int) -> bool:
         if not tip.counts[action]:
             return most == _INFINITY
         return least <= now_ms - tip.last_by_action_ms[action] <= most
@@ -190,11 +198,4 @@ def _since(action: int, least: float, most: float) -> Check:
 
 
 def _absence(least: float, most: float) -> Check:
-    def holds(path: PathState, tip: Summary, now_ms: int) -> bool:
-        start_ms = tip.session_start_ms
-        for step in reversed(path.steps):
-            if step.ts_ms < start_ms:
-                return least <= start_ms - step.ts_ms <= most
-        return False
-
-    return holds
+    return lambda tip, now_ms: tip.absence_ms != NO_ABSENCE and least <= tip.absence_ms <= most

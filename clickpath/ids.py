@@ -12,6 +12,9 @@ from hashlib import blake2b
 
 _MASK_63 = (1 << 63) - 1
 
+#: Copying a digest that has its settings is quicker than making one; this runs for every event.
+_NEW_EVENT_DIGEST = blake2b(digest_size=8, person=b"event").copy
+
 
 def _digest(purpose: bytes, parts: tuple[str, ...], size_bytes: int) -> bytes:
     message = b"".join(
@@ -45,8 +48,9 @@ def draw(purpose: str, *parts: str) -> float:
 
 def event_hash(event_id: str) -> int:
     """63 bits that stand for an event id in the window's memory."""
-    raw = blake2b(event_id.encode("utf-8"), digest_size=8, person=b"event").digest()
-    return int.from_bytes(raw, "big") & _MASK_63
+    digest = _NEW_EVENT_DIGEST()
+    digest.update(event_id.encode("utf-8"))
+    return int.from_bytes(digest.digest(), "big") & _MASK_63
 
 
 @lru_cache(maxsize=1 << 16)

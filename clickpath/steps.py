@@ -10,7 +10,7 @@ from clickpath.vocabulary import ACTION_ID
 
 UNKNOWN_PRICE: Final = -1
 
-_CART_ACTIONS: Final = frozenset({ACTION_ID["add_to_cart"], ACTION_ID["remove_from_cart"]})
+CART_ACTIONS: Final = frozenset({ACTION_ID["add_to_cart"], ACTION_ID["remove_from_cart"]})
 
 
 class Line(NamedTuple):
@@ -46,6 +46,25 @@ class Step(NamedTuple):
     lines: tuple[Line, ...]
 
 
+class Arrival(NamedTuple):
+    """What the window needs to know of a click: a light form of it, for the hot path.
+
+    Attributes:
+        user_id: Whose path it belongs to.
+        event_id: The event's id.
+        step: What the path keeps of it.
+    """
+
+    user_id: str
+    event_id: str
+    step: Step
+
+
+def arrival_of(click: Click) -> Arrival:
+    """The light form of a click."""
+    return Arrival(click.user_id, click.event_id, step_of(click))
+
+
 def step_of(click: Click) -> Step:
     """What a path keeps of a click."""
     action = ACTION_ID[click.action]
@@ -58,7 +77,7 @@ def step_of(click: Click) -> Step:
                 value += item.quantity * item.price_cents
         value = min(value, MAX_CENTS)
     lines: tuple[Line, ...] = ()
-    if action in _CART_ACTIONS:
+    if action in CART_ACTIONS:
         lines = tuple(
             Line(i.item_id, i.quantity, UNKNOWN_PRICE if i.price_cents is None else i.price_cents)
             for i in items

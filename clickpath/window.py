@@ -33,12 +33,10 @@ from typing import Final, NamedTuple
 
 from clickpath.errors import ConfigError
 from clickpath.events import Click
-from clickpath.steps import UNKNOWN_PRICE, Line, Step, step_of
-from clickpath.vocabulary import ACTION_COUNT, ACTION_ID
+from clickpath.steps import Step, step_of
+from clickpath.summary import EMPTY_SUMMARY, OpenSummary, Summary
 
-_ADD: Final = ACTION_ID["add_to_cart"]
-_PURCHASE: Final = ACTION_ID["purchase"]
-_REFUND: Final = ACTION_ID["refund"]
+_HASH_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,52 +70,6 @@ class Window:
                 raise ConfigError(f"window.{name} is {value}, must be at least {least}")
 
 
-class Summary(NamedTuple):
-    """A fold over steps, in order; every field is bounded.
-
-    Attributes:
-        events: Number of steps folded.
-        sessions: Number of sessions begun.
-        revenue_cents: Purchases minus refunds.
-        session_start_ms: Time of the current session's first step.
-        last_ms: Time of the last step.
-        last_event: Event hash of the last step.
-        counts: Lifetime number of steps, by action id.
-        counts_before_session: What `counts` was when the current session began.
-        last_by_action_ms: Time of the last step of each action, by action id; 0 for never.
-        cart: What is in the cart, oldest product first.
-    """
-
-    events: int
-    sessions: int
-    revenue_cents: int
-    session_start_ms: int
-    last_ms: int
-    last_event: int
-    counts: tuple[int, ...]
-    counts_before_session: tuple[int, ...]
-    last_by_action_ms: tuple[int, ...]
-    cart: tuple[Line, ...]
-
-    @property
-    def cart_value_cents(self) -> int:
-        """Worth of the cart; products of unknown price count nothing."""
-        return sum(line.quantity * line.price_cents for line in self.cart if line.price_cents > 0)
-
-    def in_session(self, action: int) -> int:
-        """Number of steps of an action id within the current session."""
-        return self.counts[action] - self.counts_before_session[action]
-
-    @property
-    def cart_pieces(self) -> int:
-        """Pieces in the cart."""
-        return sum(line.quantity for line in self.cart)
-
-
-_ZEROS: Final = (0,) * ACTION_COUNT
-EMPTY_SUMMARY: Final = Summary(0, 0, 0, 0, 0, 0, _ZEROS, _ZEROS, _ZEROS, ())
-
-
 class PathState(NamedTuple):
     """One user's path.
 
@@ -138,8 +90,6 @@ class PathState(NamedTuple):
 
 
 EMPTY_PATH: Final = PathState((), 0, EMPTY_SUMMARY, EMPTY_SUMMARY, b"")
-
-_HASH_BYTES: Final = 8
 
 
 class Verdict(Enum):
@@ -173,121 +123,139 @@ def push(state: PathState, click: Click, window: Window) -> tuple[PathState, Ver
 
 def push_step(state: PathState, step: Step, window: Window) -> tuple[PathState, Verdict]:
     """`push` for a step that has been made already."""
-    steps = state.steps
-    event = step.event.to_bytes(_HASH_BYTES, "big")
-    if not steps:
-        tip = fold(EMPTY_SUMMARY, step, window)
-        return PathState((step,), 0, EMPTY_SUMMARY, tip, event), Verdict.HEAD
-    hashes = state.hashes
-    if event in hashes and _has(hashes, event):
-        return state, Verdict.DUPLICATE
-    last = steps[-1]
-    base = state.base
-    # Steps compare by time, then by event hash, and no two kept ones share a hash.
-    if step > last:
-        tip = fold(state.tip, step, window)
-        path = PathState(steps + (step,), state.settled, base, tip, hashes + event)
-        return _settle(path, state.tip, window), Verdict.HEAD
-    if step.ts_ms < last.ts_ms - window.lateness_ms or (
-        # The very step is a copy of one that settled early and has been forgotten (rule 7).
-        base.events and step[:2] <= (base.last_ms, base.last_event)
-    ):
-        return state, Verdict.LATE
-    at = len(steps) - 1
-    while at > state.settled and step < steps[at - 1]:
-        at -= 1
-    steps = steps[:at] + (step,) + steps[at:]
-    return _settle(path_of(steps, state.settled, base, window), None, window), Verdict.INSERTED
+    path = OpenPath(state, window)
+    verdict = path.push(step)
+    return path.state(), verdict
+
+
+class OpenPath:
+    """A path that is being written: pushes change it in place, `state` gives the value.
+
+    Whoever pushes several events of a user before anybody else looks saves a copy of the path for
+    each. In between, settling (rules 3, 5 and 7) is put off; whatever depends on it - what a copy
+    or an event out of order becomes, and the value - settles first, so that no answer depends on
+    when a value was taken.
+
+    Args:
+        state: Where to begin.
+        window: The bounds.
+
+    Attributes:
+        tip: The fold of all steps.
+    """
+
+    __slots__ = ("_base", "_hashes", "_settled", "_state", "_steps", "_window", "tip")
+
+    def __init__(self, state: PathState, window: Window) -> None:
+        steps, self._settled, self._base, tip, self._hashes = state
+        self._steps = list(steps)
+        self._window = window
+        self._state: PathState | None = state
+        self.tip = _opened(tip, window)
+
+    @property
+    def last(self) -> Step:
+        """The newest step; there must be one."""
+        return self._steps[-1]
+
+    def push(self, step: Step) -> Verdict:
+        """Takes one more event in, and says what became of it."""
+        event = step.event.to_bytes(_HASH_BYTES, "big")
+        steps = self._steps
+        if steps:
+            if event in self._hashes and self._has(event):
+                return Verdict.DUPLICATE
+            # Steps compare by time, then by event hash, and no two kept ones share a hash.
+            if step < steps[-1]:
+                return self._insert(step)
+        steps.append(step)
+        self._hashes += event
+        self.tip.add(step)
+        self._state = None
+        return Verdict.HEAD
+
+    def state(self) -> PathState:
+        """The path as of now; the very same object while nothing is accepted."""
+        state = self._state
+        if state is None:
+            self._settle()
+            tip = self.tip.summary()
+            steps = tuple(self._steps)
+            state = self._state = PathState(steps, self._settled, self._base, tip, self._hashes)
+        return state
+
+    def view(self) -> PathState:
+        """What a decision looks at: the newest `steps` of the path and the fold of all of them.
+
+        A path on which nothing can be inserted any more: all its steps are settled.
+        """
+        steps = tuple(self._steps[-self._window.steps :])
+        tip = self.tip.summary()
+        return PathState(steps, len(steps), tip, tip, self._hashes[-len(steps) * _HASH_BYTES :])
+
+    def _has(self, event: bytes) -> bool:
+        """Whether one of the kept hashes is `event`, which may also lie across two of them."""
+        self._settle()
+        hashes = self._hashes
+        at = hashes.find(event)
+        while at % _HASH_BYTES and at > 0:
+            at = hashes.find(event, at + 1)
+        return at >= 0
+
+    def _insert(self, step: Step) -> Verdict:
+        self._settle()
+        steps, base, settled = self._steps, self._base, self._settled
+        if step.ts_ms < steps[-1].ts_ms - self._window.lateness_ms or (
+            # The very step is a copy of one that settled early and has been forgotten (rule 7).
+            base.events and step[:2] <= (base.last_ms, base.last_event)
+        ):
+            return Verdict.LATE
+        at = len(steps) - 1
+        while at > settled and step < steps[at - 1]:
+            at -= 1
+        steps.insert(at, step)
+        self._hashes = _hashes_of(steps)
+        self.tip = _opened(base, self._window)
+        for each in steps[settled:]:
+            self.tip.add(each)
+        self._state = None
+        return Verdict.INSERTED
+
+    def _settle(self) -> None:
+        """Folds what the watermark has passed, and forgets what nobody needs (rules 3, 5, 7)."""
+        steps, settled, window = self._steps, self._settled, self._window
+        kept = len(steps)
+        watermark_ms = steps[-1].ts_ms - window.lateness_ms
+        upto = max(settled, kept - window.pending_limit)
+        while upto < kept and steps[upto].ts_ms < watermark_ms:
+            upto += 1
+        if upto > settled:
+            self._base = fold_all(self._base, steps[settled:upto], window)
+        drop = min(upto, kept - window.steps)
+        if drop > 0:
+            del steps[:drop]
+            self._hashes = self._hashes[drop * _HASH_BYTES :]
+            upto -= drop
+        self._settled = upto
 
 
 def path_of(steps: tuple[Step, ...], settled: int, base: Summary, window: Window) -> PathState:
     """A path with what follows from its steps and the fold of the settled ones."""
-    hashes = b"".join(step.event.to_bytes(_HASH_BYTES, "big") for step in steps)
-    return PathState(steps, settled, base, fold_all(base, steps[settled:], window), hashes)
-
-
-def _has(hashes: bytes, event: bytes) -> bool:
-    """Whether one of the hashes is `event`, which may also lie across two of them."""
-    at = hashes.find(event)
-    while at % _HASH_BYTES and at > 0:
-        at = hashes.find(event, at + 1)
-    return at >= 0
-
-
-def _settle(path: PathState, before_last: Summary | None, window: Window) -> PathState:
-    """Folds what the watermark has passed, and forgets what nobody needs (rules 3, 5 and 7).
-
-    Args:
-        path: The path.
-        before_last: Fold of all its steps but the last, where it is known.
-        window: The bounds.
-    """
-    steps, settled, base = path.steps, path.settled, path.base
-    kept = len(steps)
-    watermark_ms = steps[-1].ts_ms - window.lateness_ms
-    upto = max(settled, kept - window.pending_limit)
-    while upto < kept and steps[upto].ts_ms < watermark_ms:
-        upto += 1
-    if upto > settled:
-        # The common case after a silence: all but the newest step settle, and their fold is known.
-        if before_last is not None and upto == kept - 1:
-            base = before_last
-        else:
-            base = fold_all(base, steps[settled:upto], window)
-    drop = min(upto, kept - window.steps)
-    if drop > 0:
-        hashes = path.hashes[drop * _HASH_BYTES :]
-        return PathState(steps[drop:], upto - drop, base, path.tip, hashes)
-    if upto == settled:
-        return path
-    return PathState(steps, upto, base, path.tip, path.hashes)
+    tip = fold_all(base, steps[settled:], window)
+    return PathState(steps, settled, base, tip, _hashes_of(steps))
 
 
 def fold_all(summary: Summary, steps: Iterable[Step], window: Window) -> Summary:
-    """`fold` for several steps, in order."""
+    """The summary with more steps, in order, none older than the last one folded."""
+    opened = _opened(summary, window)
     for step in steps:
-        summary = fold(summary, step, window)
-    return summary
+        opened.add(step)
+    return opened.summary()
 
 
-def fold(summary: Summary, step: Step, window: Window) -> Summary:
-    """The summary with one more step, which must not be older than the last one folded."""
-    (events, sessions, revenue, start_ms, last_ms, _, counts, before, last_by, cart) = summary
-    action, ts_ms = step.action, step.ts_ms
-    if not events or ts_ms - last_ms >= window.session_gap_ms:
-        sessions += 1
-        start_ms = ts_ms
-        before = counts
-    after = action + 1
-    if step.lines:
-        cart = _cart_after(cart, step, window.cart_lines)
-    elif action == _PURCHASE:
-        revenue += step.value_cents
-        cart = ()
-    elif action == _REFUND:
-        revenue -= step.value_cents
-    return Summary(
-        events + 1,
-        sessions,
-        revenue,
-        start_ms,
-        ts_ms,
-        step.event,
-        counts[:action] + (counts[action] + 1,) + counts[after:],
-        before,
-        last_by[:action] + (ts_ms,) + last_by[after:],
-        cart,
-    )
+def _opened(summary: Summary, window: Window) -> OpenSummary:
+    return OpenSummary(summary, window.session_gap_ms, window.cart_lines)
 
 
-def _cart_after(cart: tuple[Line, ...], step: Step, most_lines: int) -> tuple[Line, ...]:
-    sign = 1 if step.action == _ADD else -1
-    lines = {line.item_id: line for line in cart}
-    for item_id, quantity, price_cents in step.lines:
-        known = lines.pop(item_id, None)
-        if known is not None:
-            price_cents = known.price_cents if price_cents == UNKNOWN_PRICE else price_cents
-        total = (known.quantity if known else 0) + sign * quantity
-        if total > 0:
-            lines[item_id] = Line(item_id, total, price_cents)
-    return tuple(lines.values())[-most_lines:]
+def _hashes_of(steps: Iterable[Step]) -> bytes:
+    return b"".join([step.event.to_bytes(_HASH_BYTES, "big") for step in steps])

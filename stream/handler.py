@@ -3,8 +3,8 @@
 It knows neither broker nor worker, so that `clickpath replay` runs the very same code. One chunk
 goes through four steps:
 
-    read     bytes -> click, or a dead letter
-    push     click -> path, or a duplicate, or a late event
+    read     bytes -> step, or a dead letter
+    push     step -> path, or a duplicate, or a late event
     score    all paths of the chunk at which a decision is due, in one call
     decide   in order of arrival, each decision on what the user has been sent before it
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from clickpath.decision import (
     Decision,
@@ -24,23 +25,25 @@ from clickpath.decision import (
     Digests,
     avoids_inference,
     decide,
-    decision_point,
+    in_holdout,
 )
+from clickpath.eligibility import eligible_kinds
 from clickpath.encoding import Encoder
 from clickpath.errors import BadEvent, PredictorError
-from clickpath.events import Click
 from clickpath.ledger import Ledger
 from clickpath.policy import Policy
 from clickpath.scores import Scores
-from clickpath.vocabulary import OTHER
-from clickpath.window import PathState, Verdict, push
-from clickpath.wire import parse
+from clickpath.vocabulary import ACTION_ID, OTHER
+from clickpath.window import OpenPath, Verdict, Window
+from clickpath.wire import parse_arrival
 from clickpath.wire.records import decision_to_json, intervention_to_json
 from clickpath.wire.state import NEW_USER, UserState
 from serving.predictor import Predictor
 from stream.batch.records import Chunk, OutputRecord, RawRecord
 from stream.tally import Tally
 from stream.topics import Topics
+
+_OTHER: Final = ACTION_ID[OTHER]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class _User:
     """A user while a chunk is handled."""
 
     stamp: int
-    path: PathState
+    path: OpenPath
     ledger: Ledger
     changed: bool = False
 
@@ -122,7 +125,7 @@ class Handler:
         """
         tally = Tally()
         outputs: list[OutputRecord] = []
-        work = _Work(users)
+        work = _Work(users, self._encoder.window)
         due = self._read_and_push(chunk, work, outputs, tally, now_ms)
         scores, fallback = await self._score(due, tally)
         self._decide(due, scores, fallback, outputs, tally)
@@ -136,41 +139,47 @@ class Handler:
         tally: Tally,
         now_ms: int,
     ) -> list[_Due]:
-        window, policy = self._encoder.window, self._policy
-        avoided = tally.inference_avoided
+        policy = self._policy
+        index, max_future_ms = policy.index, self._max_future_ms
+        not_eligible = 0
         due: list[_Due] = []
         for record in chunk.records:
+            offset, _, _, value, headers = record
             try:
-                click = parse(record.value, record.headers, now_ms, self._max_future_ms)
+                user_id, event_id, step = parse_arrival(value, headers, now_ms, max_future_ms)
             except BadEvent as error:
                 tally.dead_letters[error.code] += 1
                 outputs.append(self._dead_letter(chunk, record, error))
                 continue
-            key = click.user_id.encode("utf-8")
-            user = work[key]
-            if record.offset <= user.stamp:
+            user = work[user_id]
+            if offset <= user.stamp:
                 tally.skipped += 1
                 continue
-            path, verdict = push(user.path, click, window)
+            path = user.path
+            verdict = path.push(step)
             if verdict is Verdict.DUPLICATE:
                 tally.duplicates += 1
                 continue
             if verdict is Verdict.LATE:
                 tally.late += 1
-                outputs.append(self._late(chunk, record, click, path))
+                outputs.append(self._late(chunk, record, path.last.ts_ms - step.ts_ms))
                 continue
             tally.accepted += 1
-            if click.action == OTHER:
+            if step.action == _OTHER:
                 tally.unknown_types += 1
-            user.path, user.stamp, user.changed = path, record.offset, True
+            user.stamp, user.changed = offset, True
             if verdict is Verdict.INSERTED:
-                avoided["out_of_order"] += 1
+                tally.inference_avoided["out_of_order"] += 1
                 continue
-            point = decision_point(policy, click.user_id, click.event_id, path, click.ts_ms)
-            if point is None:
-                avoided["not_eligible"] += 1
-            else:
-                due.append(_Due(key, user, record, point))
+            kinds = eligible_kinds(index, step.action, path.tip, step.ts_ms)
+            if not kinds:
+                not_eligible += 1
+                continue
+            holdout = in_holdout(policy, user_id)
+            point = DecisionPoint(user_id, event_id, step.ts_ms, path.view(), kinds, holdout)
+            due.append(_Due(user_id.encode("utf-8"), user, record, point))
+        if not_eligible:
+            tally.inference_avoided["not_eligible"] += not_eligible
         return due
 
     async def _score(
@@ -245,8 +254,7 @@ class Handler:
             ("clickpath-error", str(error).encode("utf-8", "backslashreplace")),
         )
 
-    def _late(self, chunk: Chunk, record: RawRecord, click: Click, path: PathState) -> OutputRecord:
-        behind_ms = path.steps[-1].ts_ms - click.ts_ms
+    def _late(self, chunk: Chunk, record: RawRecord, behind_ms: int) -> OutputRecord:
         return self._returned(
             self._topics.late,
             chunk,
@@ -271,21 +279,22 @@ class Handler:
         return OutputRecord(topic, record.key, record.value, headers)
 
 
-class _Work(dict[bytes, _User]):
+class _Work(dict[str, _User]):
     """The users of one chunk, changed in place; those not met yet are taken from their states."""
 
-    def __init__(self, users: Mapping[bytes, UserState]) -> None:
+    def __init__(self, users: Mapping[bytes, UserState], window: Window) -> None:
         self._users = users
+        self._window = window
 
-    def __missing__(self, key: bytes) -> _User:
-        state = self._users.get(key, NEW_USER)
-        user = self[key] = _User(state.stamp, state.path, state.ledger)
+    def __missing__(self, user_id: str) -> _User:
+        stamp, path, ledger = self._users.get(user_id.encode("utf-8"), NEW_USER)
+        user = self[user_id] = _User(stamp, OpenPath(path, self._window), ledger)
         return user
 
     def states(self) -> dict[bytes, UserState]:
         """The new states of the users that have changed."""
         return {
-            key: UserState(user.stamp, user.path, user.ledger)
-            for key, user in self.items()
+            user_id.encode("utf-8"): UserState(user.stamp, user.path.state(), user.ledger)
+            for user_id, user in self.items()
             if user.changed
         }

@@ -21,11 +21,19 @@ from pydantic_core import to_json
 
 from clickpath.errors import BadEvent
 from clickpath.events import MAX_CENTS, MAX_ID_CHARS, MAX_QUANTITY, MAX_TS_MS, Click, Item
-from clickpath.vocabulary import canonical_action
+from clickpath.ids import event_hash, token_hash
+from clickpath.steps import CART_ACTIONS, UNKNOWN_PRICE, Arrival, Line, Step
+from clickpath.vocabulary import ACTION_ID, OTHER, SEGMENT_ACTIONS, canonical_action
 from clickpath.wire.envelope import NO_ENVELOPE, Envelope
 from clickpath.wire.payload import shown
 
 VERSION: Final = 1
+
+#: Action id by every event name that is known.
+_ACTION_OF: Final = {
+    name: ACTION_ID[canonical_action(name)] for name in (*SEGMENT_ACTIONS, *ACTION_ID)
+}
+_OTHER: Final = ACTION_ID[OTHER]
 
 _SHORT_FORM: Final = frozenset({"item_id", "category", "price_cents", "quantity"})
 
@@ -42,58 +50,6 @@ def read(record: dict[str, Any], envelope: Envelope = NO_ENVELOPE) -> Click:
         BadEvent: `unknown_version`, `missing_field`, `wrong_type`, `not_finite`, `negative_price`,
             `out_of_range` or `bad_timestamp`, with the place.
     """
-    # This runs for every event, so it only asks whether all is well; if not, `_read_slowly` finds
-    # out what is wrong. What both accept, they read alike.
-    event_id = record.get("event_id")
-    user_id = record.get("user_id")
-    name = record.get("type")
-    ts_ms = record.get("ts_ms")
-    value_cents = record.get("value_cents")
-    version = record.get("v")
-    if (
-        type(event_id) is str
-        and type(user_id) is str
-        and type(name) is str
-        and type(ts_ms) is int
-        and (value_cents is None or type(value_cents) is int)
-        and (version is None or (type(version) is int and version == VERSION))
-    ):
-        try:
-            listed = record.get("items")
-            if type(listed) is list:
-                items = tuple([_item(each) for each in listed])
-            elif listed is None and _SHORT_FORM.isdisjoint(record):
-                items = ()
-            elif listed is None and "item_id" in record:
-                items = (_item(record),)
-            else:
-                return _read_slowly(record, envelope)
-            return Click(event_id, user_id, ts_ms, canonical_action(name), name, items, value_cents)
-        except (BadEvent, TypeError):
-            pass
-    return _read_slowly(record, envelope)
-
-
-def _item(record: dict[str, Any]) -> Item:
-    """An item of a well-formed map; TypeError for any other."""
-    if type(record) is not dict:
-        raise TypeError
-    item_id = record.get("item_id")
-    category = record.get("category")
-    price_cents = record.get("price_cents")
-    quantity = record.get("quantity", 1)
-    if (
-        type(item_id) is str
-        and (category is None or type(category) is str)
-        and (price_cents is None or type(price_cents) is int)
-        and type(quantity) is int
-    ):
-        return Item(item_id, category, price_cents, quantity)
-    raise TypeError
-
-
-def _read_slowly(record: dict[str, Any], envelope: Envelope) -> Click:
-    """`read`, one field after the other, for the place of a mistake."""
     _check_version(record)
     event_id = record.get("event_id")
     name = _text(record, "type", "")
@@ -108,6 +64,56 @@ def _read_slowly(record: dict[str, Any], envelope: Envelope) -> Click:
         items=_items(record),
         value_cents=_integer(record, "value_cents", "", MAX_CENTS),
     )
+
+
+def read_plain(record: dict[str, Any]) -> Arrival | None:
+    """The light form of a well-formed map about one product or none; None for any other.
+
+    This runs for nearly every event, so it only asks whether all is well, and makes no `Click`.
+    What it takes, `read` takes too, and reads alike; what is wrong with the rest `read` finds out.
+    """
+    get = record.get
+    event_id, user_id, name, ts_ms = get("event_id"), get("user_id"), get("type"), get("ts_ms")
+    value_cents, version, product = get("value_cents"), get("v"), get("items")
+    if product is None:
+        product = record
+    elif type(product) is list and len(product) == 1 and type(product[0]) is dict:
+        product = product[0]
+    else:
+        return None
+    item_id, category = product.get("item_id"), product.get("category")
+    price_cents, quantity = product.get("price_cents"), product.get("quantity", 1)
+    if not (
+        type(event_id) is str
+        and 0 < len(event_id) <= MAX_ID_CHARS
+        and type(user_id) is str
+        and 0 < len(user_id) <= MAX_ID_CHARS
+        and type(name) is str
+        and 0 < len(name) <= MAX_ID_CHARS
+        and type(ts_ms) is int
+        and 0 <= ts_ms <= MAX_TS_MS
+        and (value_cents is None or (type(value_cents) is int and 0 <= value_cents <= MAX_CENTS))
+        and (version is None or (type(version) is int and version == VERSION))
+        and (category is None or (type(category) is str and len(category) <= MAX_ID_CHARS))
+        and (price_cents is None or (type(price_cents) is int and 0 <= price_cents <= MAX_CENTS))
+        and type(quantity) is int
+        and 0 <= quantity <= MAX_QUANTITY
+    ):
+        return None
+    action = _ACTION_OF.get(name, _OTHER)
+    if type(item_id) is str and 0 < len(item_id) <= MAX_ID_CHARS:
+        price = UNKNOWN_PRICE if price_cents is None else price_cents
+        lines = (Line(item_id, quantity, price),) if action in CART_ACTIONS else ()
+        if value_cents is None:
+            value_cents = 0 if price_cents is None else min(quantity * price_cents, MAX_CENTS)
+        item, kind = token_hash(item_id), token_hash(category) if category else 0
+        step = Step(ts_ms, event_hash(event_id), action, item, kind, price, value_cents, lines)
+    elif product is record and _SHORT_FORM.isdisjoint(record):
+        worth = value_cents or 0
+        step = Step(ts_ms, event_hash(event_id), action, 0, 0, UNKNOWN_PRICE, worth, ())
+    else:
+        return None
+    return Arrival(user_id, event_id, step)
 
 
 def _check_version(record: dict[str, Any]) -> None:

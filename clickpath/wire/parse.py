@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from clickpath.errors import BadEvent
 from clickpath.events import Click
+from clickpath.steps import Arrival, arrival_of
 from clickpath.wire import canonical, cloudevents, ga4, segment
 from clickpath.wire.envelope import NO_ENVELOPE, Envelope
 from clickpath.wire.payload import read_json, read_msgpack, shown
@@ -52,18 +53,41 @@ def parse(raw: bytes | None, headers: Headers, now_ms: int, max_future_ms: int =
     Raises:
         BadEvent: With one of `errors.BAD_EVENT_CODES`; nothing else, whatever the bytes are.
     """
+    click = _read(_sized(raw), _by_name(headers) if headers else {})
+    _check_future(click.ts_ms, now_ms, max_future_ms)
+    return click
+
+
+def parse_arrival(
+    raw: bytes | None, headers: Headers, now_ms: int, max_future_ms: int = DAY_MS
+) -> Arrival:
+    """`arrival_of(parse(...))`, at half the price for plain events in Clickpath's own JSON.
+
+    Raises:
+        BadEvent: Just as `parse`.
+    """
+    if headers or not raw or raw[0] != _OPENING_BRACE:
+        return arrival_of(parse(raw, headers, now_ms, max_future_ms))
+    record = read_json(_sized(raw))
+    arrival = canonical.read_plain(record)
+    if arrival is None:
+        arrival = arrival_of(_read_record(record, None))
+    _check_future(arrival.step.ts_ms, now_ms, max_future_ms)
+    return arrival
+
+
+def _sized(raw: bytes | None) -> bytes:
     if not raw:
         raise BadEvent("empty", "the record has no payload")
     if len(raw) > MAX_EVENT_BYTES:
         raise BadEvent("too_large", f"{len(raw)} bytes, at most {MAX_EVENT_BYTES}")
-    if not headers and raw[0] == _OPENING_BRACE:
-        click = _read_record(read_json(raw), None)
-    else:
-        click = _read(raw, _by_name(headers) if headers else {})
-    if click.ts_ms > now_ms + max_future_ms:
-        ahead_s = (click.ts_ms - now_ms) // 1000
-        raise BadEvent("future_timestamp", f"{click.ts_ms} is {ahead_s} s ahead", "ts_ms")
-    return click
+    return raw
+
+
+def _check_future(ts_ms: int, now_ms: int, max_future_ms: int) -> None:
+    if ts_ms > now_ms + max_future_ms:
+        ahead_s = (ts_ms - now_ms) // 1000
+        raise BadEvent("future_timestamp", f"{ts_ms} is {ahead_s} s ahead", "ts_ms")
 
 
 def _by_name(headers: Headers) -> dict[str, bytes]:

@@ -1,8 +1,8 @@
 """States as msgpack bytes: of a path, and of everything the worker keeps about one user.
 
-Path, schema version 1: `[1, settled, steps, base]`, with steps and base as the arrays of the fields
-of `window.Step` and `window.Summary` in their order. The bytes are canonical: equal paths have
-equal bytes. `tip` follows from the rest and is not stored.
+Path, schema version 2: `[2, settled, steps, base]`, with steps and base as the arrays of the fields
+of `steps.Step` and `summary.Summary` in their order. The bytes are canonical: equal paths have
+equal bytes. `tip` follows from the rest and is not stored. Version 1 had no `absence_ms` in base.
 
 User, schema version 1: `[1, stamp, path, ledger]` with `path` as above, in one message.
 
@@ -21,10 +21,11 @@ import msgpack
 from clickpath.errors import StateError
 from clickpath.ledger import EMPTY_LEDGER, Ledger, Sent
 from clickpath.steps import Line, Step
+from clickpath.summary import NO_ABSENCE, Summary
 from clickpath.vocabulary import ACTION_COUNT
-from clickpath.window import EMPTY_PATH, PathState, Summary, Window, path_of
+from clickpath.window import EMPTY_PATH, PathState, Window, path_of
 
-PATH_VERSION: Final = 1
+PATH_VERSION: Final = 2
 USER_VERSION: Final = 1
 
 #: The stamp of a user of whom no record has been applied.
@@ -32,8 +33,15 @@ NOTHING_APPLIED: Final = -1
 
 Upgrade = Callable[[list[Any]], list[Any]]
 
+
+def _with_absence(fields: list[Any]) -> list[Any]:
+    """Version 1 did not keep the absence; it is not known until the next session begins."""
+    _, settled, steps, base = fields
+    return [2, settled, steps, [*base[:4], NO_ABSENCE, *base[4:]]]
+
+
 #: From version n to n + 1, by n.
-_PATH_UPGRADES: Final[dict[int, Upgrade]] = {}
+_PATH_UPGRADES: Final[dict[int, Upgrade]] = {1: _with_absence}
 _USER_UPGRADES: Final[dict[int, Upgrade]] = {}
 
 
@@ -90,8 +98,9 @@ def load_user(raw: bytes, window: Window) -> UserState:
     Raises:
         StateError: The bytes are no user's state, or of a version from the future.
     """
-    fields = _upgraded(_unpack(raw, "user"), USER_VERSION, _USER_UPGRADES, "user")
+    fields = _unpack(raw, "user")
     try:
+        fields = _upgraded(fields, USER_VERSION, _USER_UPGRADES, "user")
         _, stamp, path, ledger = fields
         return UserState(stamp, _path_of(path, window), tuple(Sent(*sent) for sent in ledger))
     except (TypeError, ValueError) as error:
@@ -137,8 +146,8 @@ def _upgraded(
 
 
 def _path_of(fields: list[Any], window: Window) -> PathState:
-    fields = _upgraded(fields, PATH_VERSION, _PATH_UPGRADES, "path")
     try:
+        fields = _upgraded(fields, PATH_VERSION, _PATH_UPGRADES, "path")
         _, settled, raw_steps, raw_base = fields
         steps = tuple(
             Step._make((*numbers, tuple(Line(*line) for line in lines)))

@@ -6,6 +6,7 @@ import pytest
 from clickpath.errors import StateError
 from clickpath.events import Click, Item
 from clickpath.ledger import Sent
+from clickpath.summary import NO_ABSENCE
 from clickpath.window import EMPTY_PATH, PathState, Window, push
 from clickpath.wire.state import (
     _PATH_UPGRADES,
@@ -54,11 +55,13 @@ def test_a_state_from_the_future_is_refused_by_its_version() -> None:
     version, *rest = msgpack.unpackb(dump_path(LONG))
     raw = msgpack.packb([version + 1, *rest])
 
-    with pytest.raises(StateError, match="schema version 2; this program reads up to 1"):
+    with pytest.raises(StateError, match="schema version 3; this program reads up to 2"):
         load_path(raw, WINDOW)
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xc1", msgpack.packb({}), msgpack.packb([1, 2])])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\xc1", msgpack.packb({}), msgpack.packb([1, 2]), msgpack.packb([2, 2])]
+)
 def test_bytes_that_are_no_state_are_refused(raw: bytes) -> None:
     with pytest.raises(StateError):
         load_path(raw, WINDOW)
@@ -69,7 +72,7 @@ def test_bytes_that_are_no_state_are_refused(raw: bytes) -> None:
 def test_a_state_with_a_shorter_vocabulary_reads_as_never_seen() -> None:
     fields = msgpack.unpackb(dump_path(LONG))
     base = fields[3]
-    for at in (6, 7, 8):
+    for at in (7, 8, 9):
         base[at] = base[at][:-1]
 
     assert load_path(msgpack.packb(fields), WINDOW) == LONG
@@ -81,6 +84,16 @@ def test_the_hash_depends_on_users_and_paths_but_not_on_their_order() -> None:
     assert state_hash([ann, bob]) == state_hash([bob, ann])
     assert state_hash([ann]) != state_hash([ann, bob])
     assert state_hash([ann, bob]) != state_hash([("ann", bob[1]), ("bob", ann[1])])
+
+
+def test_a_state_of_version_1_is_read_with_an_absence_that_is_not_known() -> None:
+    _, settled, steps, base = msgpack.unpackb(dump_path(LONG))
+    older = msgpack.packb([1, settled, steps, base[:4] + base[5:]])
+
+    path = load_path(older, WINDOW)
+
+    assert path.base == LONG.base._replace(absence_ms=NO_ABSENCE)
+    assert path.steps == LONG.steps
 
 
 def test_an_older_state_is_upgraded_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:

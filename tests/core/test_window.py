@@ -10,15 +10,15 @@ from clickpath.errors import ConfigError
 from clickpath.events import MAX_CENTS, MAX_QUANTITY, Click, Item
 from clickpath.ids import event_hash, token_hash
 from clickpath.steps import UNKNOWN_PRICE, Line, Step, step_of
+from clickpath.summary import EMPTY_SUMMARY, NO_ABSENCE, cart_pieces, cart_value_cents
 from clickpath.vocabulary import ACTION_ID
 from clickpath.window import (
     EMPTY_PATH,
-    EMPTY_SUMMARY,
+    OpenPath,
     PathState,
-    Summary,
     Verdict,
     Window,
-    fold,
+    fold_all,
     path_of,
     push,
 )
@@ -85,16 +85,10 @@ def expected(accepted: Iterable[Click], window: Window) -> PathState:
     settled = [step for step in steps if step.ts_ms < watermark_ms]
     pending = len(steps) - len(settled)
     kept = steps[-max(window.steps, pending) :]
-    path = path_of(tuple(kept), len(kept) - pending, folded(settled, window), window)
-    assert path.tip == folded(steps, window)
+    base = fold_all(EMPTY_SUMMARY, settled, window)
+    path = path_of(tuple(kept), len(kept) - pending, base, window)
+    assert path.tip == fold_all(EMPTY_SUMMARY, steps, window)
     return path
-
-
-def folded(steps: Iterable[Step], window: Window) -> Summary:
-    summary = EMPTY_SUMMARY
-    for step in steps:
-        summary = fold(summary, step, window)
-    return summary
 
 
 @given(events, windows, st.data())
@@ -164,6 +158,34 @@ def test_memory_is_bounded_and_no_event_counts_twice_however_fast_a_user_is(
     assert path.tip.events == accepted <= len(clicks)
 
 
+@given(events, st.integers(1, 6), st.integers(1, 8), st.data())
+def test_a_path_that_is_written_ends_alike_wherever_values_were_taken_of_it(
+    clicks: list[Click], steps: int, pending_limit: int, data: st.DataObject
+) -> None:
+    window = Window(steps=steps, lateness_ms=100, session_gap_ms=60, pending_limit=pending_limit)
+    arrival = data.draw(st.permutations([*clicks, *clicks[:5]]))
+    written, path = OpenPath(EMPTY_PATH, window), EMPTY_PATH
+    for each in arrival:
+        path, verdict = push(path, each, window)
+        assert written.push(step_of(each)) is verdict
+        if data.draw(st.booleans()):
+            assert written.state() == path
+    assert written.state() == path
+
+
+@given(events, windows)
+def test_a_view_has_the_newest_steps_and_the_tip_with_nothing_pending(
+    clicks: list[Click], window: Window
+) -> None:
+    written = OpenPath(EMPTY_PATH, window)
+    for each in clicks:
+        written.push(step_of(each))
+        path, view = written.state(), written.view()
+        assert view.steps == path.steps[-window.steps :]
+        assert (view.settled, view.base, view.tip) == (len(view.steps), path.tip, path.tip)
+        assert load_path(dump_path(view), window) == view
+
+
 # ------------------------------------------------------------------------------------ single rules
 
 
@@ -221,6 +243,7 @@ def test_a_session_ends_with_a_silence_of_thirty_minutes_inclusive() -> None:
     assert (one.sessions, one.session_start_ms) == (1, 0)
     two = pushed([click("a", 0), click("b", gap_ms)], Window())[0].tip
     assert (two.sessions, two.session_start_ms) == (2, gap_ms)
+    assert (one.absence_ms, two.absence_ms) == (NO_ABSENCE, gap_ms)
 
 
 def test_counters_cover_a_life_and_a_session() -> None:
@@ -229,7 +252,7 @@ def test_counters_cover_a_life_and_a_session() -> None:
     tip = path.tip
     assert (tip.events, tip.sessions, tip.last_ms) == (3, 2, 500)
     assert (tip.counts[search], tip.counts[login]) == (2, 1)
-    assert (tip.in_session(search), tip.in_session(login)) == (1, 0)
+    assert (tip.counts_before_session[search], tip.counts_before_session[login]) == (1, 1)
     assert (tip.last_by_action_ms[search], tip.last_by_action_ms[login]) == (500, 10)
 
 
@@ -242,7 +265,7 @@ def test_the_cart_holds_what_was_added_and_not_taken_out() -> None:
         ]
     )
     assert path.tip.cart == (Line("shoe", 1, 4999), Line("sock", 2, 350))
-    assert (path.tip.cart_value_cents, path.tip.cart_pieces) == (5699, 3)
+    assert (cart_value_cents(path.tip.cart), cart_pieces(path.tip.cart)) == (5699, 3)
     path, _ = push(path, click("d", 3, "remove_from_cart", Item("sock", quantity=9)), SMALL)
     assert path.tip.cart == (Line("shoe", 1, 4999),)
 
@@ -257,7 +280,7 @@ def test_the_cart_forgets_its_oldest_product_beyond_its_limit() -> None:
 
 def test_a_product_of_unknown_price_is_worth_nothing_in_the_cart() -> None:
     path, _ = pushed([click("a", 0, "add_to_cart", Item("sock"))])
-    assert (path.tip.cart_value_cents, path.tip.cart_pieces) == (0, 1)
+    assert (cart_value_cents(path.tip.cart), cart_pieces(path.tip.cart)) == (0, 1)
 
 
 def test_a_purchase_empties_the_cart_and_a_refund_takes_revenue_back() -> None:

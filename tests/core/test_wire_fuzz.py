@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from clickpath.errors import BAD_EVENT_CODES, BadEvent
 from clickpath.events import Click
-from clickpath.steps import step_of
+from clickpath.steps import Arrival, arrival_of, step_of
 from clickpath.vocabulary import canonical_action
-from clickpath.wire import parse
+from clickpath.wire import parse, parse_arrival
 
 NOW_MS = 1_760_000_000_123
 GOLDEN = [
@@ -64,6 +64,16 @@ def check(raw: bytes, headers: Any = ()) -> None:
     else:
         assert outcome.action == canonical_action(outcome.type_name)
         step_of(outcome)  # hashes every text: none of them fails to encode
+    # The light form is that of the click, or refused with the very same words.
+    light = read_light(raw, headers)
+    assert repr(light) == repr(outcome if isinstance(outcome, BadEvent) else arrival_of(outcome))
+
+
+def read_light(raw: bytes, headers: Any) -> Arrival | BadEvent:
+    try:
+        return parse_arrival(raw, headers, NOW_MS)
+    except BadEvent as error:
+        return error
 
 
 def read(raw: bytes, headers: Any) -> Click | BadEvent:
@@ -125,3 +135,26 @@ def test_a_deep_msgpack_message_is_refused() -> None:
     check(b"\x81\xa5ts_ms" + b"\x91" * 100_000)
     check(b"\x81\xa5ts_ms" + b"\x91" * 400 + b"\xc0")
     check(msgpack.packb({"ts_ms": msgpack.ExtType(5, b"x" * 5_000)}))
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "event_id": st.text(max_size=3) | st.just("e" * 257),
+            "user_id": st.sampled_from(["ann", "ä", ""]),
+            "type": st.sampled_from(["view_item", "add_to_cart", "Product Viewed", "dance"]),
+            "ts_ms": st.integers(NOW_MS - 10, NOW_MS + 10) | st.just(-1),
+        },
+        optional={
+            "v": st.sampled_from([None, 1, 2, True]),
+            "item_id": st.sampled_from(["shoe", "", None, 7]),
+            "category": st.sampled_from(["wear", "", None, 7, "c" * 257]),
+            "price_cents": st.sampled_from([0, 499, -1, None, 10**12, 10**12 + 1, 1.5, True]),
+            "quantity": st.sampled_from([0, 3, -1, None, 10**6 + 1]),
+            "value_cents": st.sampled_from([0, 70, -1, None, 10**13]),
+            "items": st.none() | st.lists(st.just({"item_id": "sock", "price_cents": 350})),
+        },
+    )
+)
+def test_nearly_plain_events_read_alike_in_the_light_form(record: dict[str, Any]) -> None:
+    check(json.dumps(record).encode())
