@@ -11,9 +11,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from clickpath.errors import UsageError
 
-#: A broker may answer an end that is short of the real one (seen: the base of the last batch), so
-#: reading goes on until this long nothing came.
-_IDLE_MS: Final = 700
+#: How long to wait for records before looking again whether the end is reached.
+_WAIT_MS: Final = 200
 
 
 class StoredRecord(NamedTuple):
@@ -50,6 +49,10 @@ async def _consumer(bootstrap_servers: str) -> AsyncIterator[AIOKafkaConsumer]:
 async def read_topic(bootstrap_servers: str, topic: str) -> AsyncIterator[StoredRecord]:
     """Yields every record of a topic, in order of offset within a partition.
 
+    The end of a partition is the larger one of what the broker lists and of the high water mark in
+    its first answer to a fetch: some brokers list the base of the last batch. What is written later
+    may or may not be among the records.
+
     Raises:
         UsageError: No broker answers, or it has no such topic.
     """
@@ -61,12 +64,14 @@ async def read_topic(bootstrap_servers: str, topic: str) -> AsyncIterator[Stored
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
-        while True:
-            fetched = await consumer.getmany(timeout_ms=_IDLE_MS, max_records=5000)
-            if not fetched:
-                positions = [await consumer.position(each) for each in partitions]
-                if all(at >= ends[each] for at, each in zip(positions, partitions, strict=True)):
-                    return
+        unseen, missing = set(partitions), set(partitions)
+        while missing:
+            fetched = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=5000)
+            for partition in sorted(unseen):
+                mark = consumer.highwater(partition)
+                if mark is not None:
+                    ends[partition] = max(ends[partition], mark)
+                    unseen.remove(partition)
             for partition, records in fetched.items():
                 for record in records:
                     yield StoredRecord(
@@ -78,3 +83,7 @@ async def read_topic(bootstrap_servers: str, topic: str) -> AsyncIterator[Stored
                         record.value,
                         tuple(record.headers),
                     )
+            for partition in missing - unseen:
+                if await consumer.position(partition) >= ends[partition]:
+                    missing.remove(partition)
+                    consumer.pause(partition)
