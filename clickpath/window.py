@@ -6,16 +6,17 @@ Rules
 2.  The watermark is the newest event time minus `lateness_ms`. An event older than the watermark
     is late and changes nothing; an event at the watermark is still in time (inclusive).
 3.  Steps older than the watermark are *settled*: nothing can come before them any more, so they
-    are folded, in order, into `base`. The others are *pending*, and all of them are kept.
+    are folded, in order, into `base`, and give up their cart lines, which nobody needs any more.
+    The others are *pending*, and all of them are kept.
 4.  `tip` is the fold of everything, settled and pending: what a decision looks at. It follows
     from the rest and is not stored.
 5.  Of the settled steps only as many are kept as the last `steps` of the path need.
 6.  An event id that a kept step has is a duplicate and changes nothing. Every event that is still
     in time has its earlier copy among the kept steps, so no duplicate inside the lateness bound
     is missed. Of two different events with one id the first to arrive stays.
-7.  At most `pending_limit` steps are pending. A user who is faster than that settles early: the
-    oldest pending step is folded, and what would come before it, or is a copy of it once it has
-    been forgotten, is late from then on.
+7.  At most `pending_limit` steps are pending, with as many cart lines all in all. A user who is
+    faster than that settles early: the oldest pending step is folded, and what would come before
+    it, or is a copy of it once it has been forgotten, is late from then on.
 
 From 1 to 6 follows: for every order of arrival in which no event is late, and with any copies, the
 state is equal, byte for byte. Rule 7 is the price of bounded memory.
@@ -47,7 +48,8 @@ class Window:
         steps: How many of the newest steps a model may see.
         lateness_ms: How far behind the user's newest event time an event may arrive.
         session_gap_ms: The silence that ends a session.
-        pending_limit: Most steps that may wait for the watermark; bounds memory.
+        pending_limit: Most steps, and most cart lines of them, that may wait for the watermark;
+            bounds memory.
         cart_lines: Most distinct products remembered in a cart; bounds memory.
     """
 
@@ -80,6 +82,7 @@ class PathState(NamedTuple):
         tip: Fold of all steps; follows from the rest.
         hashes: The kept steps' event hashes in their order, `_HASH_BYTES` each; follows from
             `steps`, and is there to be searched faster than they are.
+        pending_lines: Cart lines of the pending steps; follows from `steps`.
     """
 
     steps: tuple[Step, ...]
@@ -87,9 +90,10 @@ class PathState(NamedTuple):
     base: Summary
     tip: Summary
     hashes: bytes
+    pending_lines: int
 
 
-EMPTY_PATH: Final = PathState((), 0, EMPTY_SUMMARY, EMPTY_SUMMARY, b"")
+EMPTY_PATH: Final = PathState((), 0, EMPTY_SUMMARY, EMPTY_SUMMARY, b"", 0)
 
 
 class Verdict(Enum):
@@ -144,10 +148,19 @@ class OpenPath:
         tip: The fold of all steps.
     """
 
-    __slots__ = ("_base", "_hashes", "_settled", "_state", "_steps", "_window", "tip")
+    __slots__ = (
+        "_base",
+        "_hashes",
+        "_pending_lines",
+        "_settled",
+        "_state",
+        "_steps",
+        "_window",
+        "tip",
+    )
 
     def __init__(self, state: PathState, window: Window) -> None:
-        steps, self._settled, self._base, tip, self._hashes = state
+        steps, self._settled, self._base, tip, self._hashes, self._pending_lines = state
         self._steps = list(steps)
         self._window = window
         self._state: PathState | None = state
@@ -170,6 +183,8 @@ class OpenPath:
                 return self._insert(step)
         steps.append(step)
         self._hashes += event
+        if step.lines:
+            self._pending_lines += len(step.lines)
         self.tip.add(step)
         self._state = None
         return Verdict.HEAD
@@ -179,9 +194,14 @@ class OpenPath:
         state = self._state
         if state is None:
             self._settle()
-            tip = self.tip.summary()
-            steps = tuple(self._steps)
-            state = self._state = PathState(steps, self._settled, self._base, tip, self._hashes)
+            state = self._state = PathState(
+                tuple(self._steps),
+                self._settled,
+                self._base,
+                self.tip.summary(),
+                self._hashes,
+                self._pending_lines,
+            )
         return state
 
     def view(self) -> PathState:
@@ -189,9 +209,12 @@ class OpenPath:
 
         A path on which nothing can be inserted any more: all its steps are settled.
         """
-        steps = tuple(self._steps[-self._window.steps :])
+        steps = self._steps[-self._window.steps :]
+        kept = len(steps)
+        if self._pending_lines:
+            steps = [_without_lines(step) for step in steps]
         tip = self.tip.summary()
-        return PathState(steps, len(steps), tip, tip, self._hashes[-len(steps) * _HASH_BYTES :])
+        return PathState(tuple(steps), kept, tip, tip, self._hashes[-kept * _HASH_BYTES :], 0)
 
     def _has(self, event: bytes) -> bool:
         """Whether one of the kept hashes is `event`, which may also lie across two of them."""
@@ -215,6 +238,7 @@ class OpenPath:
             at -= 1
         steps.insert(at, step)
         self._hashes = _hashes_of(steps)
+        self._pending_lines += len(step.lines)
         self.tip = _opened(base, self._window)
         for each in steps[settled:]:
             self.tip.add(each)
@@ -229,8 +253,14 @@ class OpenPath:
         upto = max(settled, kept - window.pending_limit)
         while upto < kept and steps[upto].ts_ms < watermark_ms:
             upto += 1
+        if self._pending_lines > window.pending_limit:
+            upto = max(upto, self._first_within(window.pending_limit))
         if upto > settled:
             self._base = fold_all(self._base, steps[settled:upto], window)
+            if self._pending_lines:
+                for at in range(settled, upto):
+                    self._pending_lines -= len(steps[at].lines)
+                    steps[at] = _without_lines(steps[at])
         drop = min(upto, kept - window.steps)
         if drop > 0:
             del steps[:drop]
@@ -238,11 +268,20 @@ class OpenPath:
             upto -= drop
         self._settled = upto
 
+    def _first_within(self, lines: int) -> int:
+        """The first step from which on there are at most so many cart lines."""
+        at = len(self._steps)
+        while at and (lines := lines - len(self._steps[at - 1].lines)) >= 0:
+            at -= 1
+        return at
+
 
 def path_of(steps: tuple[Step, ...], settled: int, base: Summary, window: Window) -> PathState:
     """A path with what follows from its steps and the fold of the settled ones."""
-    tip = fold_all(base, steps[settled:], window)
-    return PathState(steps, settled, base, tip, _hashes_of(steps))
+    pending = steps[settled:]
+    tip = fold_all(base, pending, window)
+    lines = sum(len(step.lines) for step in pending)
+    return PathState(steps, settled, base, tip, _hashes_of(steps), lines)
 
 
 def fold_all(summary: Summary, steps: Iterable[Step], window: Window) -> Summary:
@@ -255,6 +294,10 @@ def fold_all(summary: Summary, steps: Iterable[Step], window: Window) -> Summary
 
 def _opened(summary: Summary, window: Window) -> OpenSummary:
     return OpenSummary(summary, window.session_gap_ms, window.cart_lines)
+
+
+def _without_lines(step: Step) -> Step:
+    return step._replace(lines=()) if step.lines else step
 
 
 def _hashes_of(steps: Iterable[Step]) -> bytes:
