@@ -71,6 +71,20 @@ class Settings(BaseModel):
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="Compression of what the worker sends."
     )
+    archive: str = Field(
+        "",
+        description="Where a worker keeps its archive of clicks and decisions, as Parquet: a "
+        "folder or an address that fsspec knows; empty for none.",
+    )
+    archive_buckets: Annotated[int, Field(ge=1, le=1024)] = Field(
+        8, description="Buckets of users in a day of the archive; fixed when it is begun."
+    )
+    archive_flush_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        300.0, description="Longest time that rows wait before they go into the archive."
+    )
+    archive_buffer_mb: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        64, description="Rows in memory, in MiB, at which they go into the archive before that."
+    )
     web_host: str = Field("127.0.0.1", description="Where the health and metrics pages listen.")
     web_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         6066, description="Port of the health and metrics pages; 0 takes a free one."

@@ -1,0 +1,142 @@
+"""From records to rows, by the worker's own rules; no broker and no archive is known here."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+import msgpack
+
+from clickpath.errors import BadEvent, StateError
+from clickpath.ids import event_hash
+from clickpath.ledger import EMPTY_LEDGER
+from clickpath.window import Verdict, Window, push
+from clickpath.wire import parse
+from clickpath.wire.state import NEW_USER, UserState
+from stream.archive.columns import Origin, Row, click_row, decision_fields, decision_row
+from stream.batch.records import Chunk, RawRecord
+
+logger = logging.getLogger(__name__)
+
+Clock = Callable[[], int]
+
+
+class Last(NamedTuple):
+    """The newest decision of a user that was archived.
+
+    Attributes:
+        stamp: Its offset on the decisions topic.
+        now_ms: Its event time.
+        event: The hash of the event that caused it.
+    """
+
+    stamp: int
+    now_ms: int
+    event: int
+
+
+NOTHING: Final = Last(-1, -1, -1)
+
+
+def dump_last(last: Last) -> bytes:
+    """The bytes of a value of the table of decisions."""
+    packed: bytes = msgpack.packb((1, *last))
+    return packed
+
+
+def load_last(raw: bytes) -> Last:
+    """The value in the bytes.
+
+    Raises:
+        StateError: They are none, or of another version.
+    """
+    try:
+        version, *numbers = msgpack.unpackb(raw)
+        last = Last(*numbers)
+    except (TypeError, ValueError, msgpack.UnpackException) as error:
+        raise StateError(f"a stored state of the archive cannot be read: {error}") from error
+    if version != 1:
+        raise StateError(f"a stored state of the archive has version {version}, only 1 is known")
+    return last
+
+
+def read_clicks(
+    chunk: Chunk,
+    users: Mapping[bytes, UserState],
+    *,
+    window: Window,
+    max_future_ms: int,
+    clock: Clock,
+    counts: Counter[str],
+) -> tuple[list[Row], dict[bytes, UserState]]:
+    """The rows of the accepted clicks of a chunk, and the new states of their users.
+
+    Args:
+        chunk: Records of one partition of the clicks topic.
+        users: The states of the partition's users; only read.
+        window: The worker's window.
+        max_future_ms: How far ahead of its record an event time may be.
+        clock: The present in epoch milliseconds, for records without a timestamp.
+        counts: Takes what became of the records.
+    """
+    rows: list[Row] = []
+    changed: dict[bytes, UserState] = {}
+    for record in chunk.records:
+        now_ms = record.timestamp_ms if record.timestamp_ms > 0 else clock()
+        try:
+            click = parse(record.value, record.headers, now_ms, max_future_ms)
+        except BadEvent:
+            counts["dead_letters"] += 1
+            continue
+        key = click.user_id.encode("utf-8")
+        user = changed.get(key) or users.get(key, NEW_USER)
+        if record.offset <= user.stamp:
+            counts["skipped"] += 1
+            continue
+        path, verdict = push(user.path, click, window)
+        if not verdict.accepted:
+            counts["duplicates" if verdict is Verdict.DUPLICATE else "late"] += 1
+            continue
+        counts["accepted"] += 1
+        changed[key] = UserState(record.offset, path, EMPTY_LEDGER)
+        rows.append(click_row(click, _origin(chunk, record)))
+    return rows, changed
+
+
+def read_decisions(
+    chunk: Chunk, users: Mapping[bytes, Last], counts: Counter[str]
+) -> tuple[list[Row], dict[bytes, Last]]:
+    """The rows of the decisions of a chunk that are no repetitions, and their users' new states.
+
+    A record that is no decision is counted, logged with its place, and left out.
+    """
+    rows: list[Row] = []
+    changed: dict[bytes, Last] = {}
+    for record in chunk.records:
+        origin = _origin(chunk, record)
+        try:
+            fields = decision_fields(record.value)
+            row = decision_row(fields, record.value or b"", origin)
+        except StateError as error:
+            logger.warning("%s[%d], offset %d: %s", *origin[1:], error)
+            counts["refused"] += 1
+            continue
+        key = fields.user_id.encode("utf-8")
+        last = changed.get(key) or users.get(key, NOTHING)
+        if record.offset <= last.stamp:
+            counts["skipped"] += 1
+            continue
+        event = event_hash(fields.event_id)
+        if (fields.now_ms, event) <= (last.now_ms, last.event):
+            counts["repeated"] += 1
+            continue
+        counts["decisions"] += 1
+        changed[key] = Last(record.offset, fields.now_ms, event)
+        rows.append(row)
+    return rows, changed
+
+
+def _origin(chunk: Chunk, record: RawRecord) -> Origin:
+    return Origin(record.timestamp_ms, chunk.topic, chunk.partition, record.offset)
