@@ -77,6 +77,7 @@ class Source:
         self._attached: RawReader | None = None
         self._epoch = 0
         self._ready = False
+        self._positioned = False
         self._opened = False
         self._stopped = False
         self._changed = asyncio.Event()
@@ -212,9 +213,12 @@ class Source:
             # Taken away meanwhile; the rebalance that did it opens the source again.
             self._opened = self._opened and epoch != self._epoch
             return
+        if epoch != self._epoch:
+            return
         for number in [*self._parts]:
             if self._parts[number].acked != positions.get(number):
                 self._drop(number)
+        self._positioned = True
         new = [each for each in positions if each not in self._parts]
         for table in self.tables if new else ():
             await self._group.check_changelog(table.changelog, self.topic)
@@ -258,11 +262,13 @@ class Source:
     def revoke(self) -> None:
         """Ends the epoch: the chunk in hand, if any, is void."""
         self._epoch += 1
+        self._positioned = False
         self._assigned = frozenset()
 
     def assign(self, partitions: Iterable[int]) -> None:
         """Begins an epoch with these partitions; forgets all others."""
         self._epoch += 1
+        self._positioned = False
         self._assigned = frozenset(partitions)
         for number in [*self._parts]:
             if number not in self._assigned:
@@ -272,7 +278,13 @@ class Source:
         self._wake()
 
     def cut(self) -> list[Cut]:
-        """Takes what finished chunks have changed and where they end, in one step."""
+        """Takes what finished chunks have changed and where they end, in one step.
+
+        There is nothing to take from an assignment until the group's positions are known: state
+        kept over a rebalance may be older than what another owner has committed meanwhile.
+        """
+        if not self._positioned:
+            return []
         hand = self._in_hand
         unfinished = hand.chunk.partition if hand is not None and hand.written else None
         cuts = []
