@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from clickpath.vocabulary import ACTION_COUNT
 from training.dataset import Ints, Part
-from training.examples import UNKNOWN
+from training.labels import UNKNOWN
 
 PRIOR: Final = 5.0
 NAMES: Final = ("popularity", "markov1", "markov2")
@@ -39,7 +39,8 @@ class Baseline:
 
     def predict(self, part: Part) -> tuple[Floats, Floats]:
         """What it says after the last step of each path: (n, ACTION_COUNT) and (n,)."""
-        rows = contexts(part.paths[:, 0], self.order)[np.arange(len(part)), part.lengths - 1]
+        every = part.whole()
+        rows = contexts(every.paths[:, 0], self.order)[np.arange(len(part)), every.lengths - 1]
         return self.next_action[rows], self.purchase[rows]
 
 
@@ -56,19 +57,21 @@ def contexts(actions: Ints, order: int) -> Ints:
 def fit(part: Part) -> dict[str, Baseline]:
     """All baselines, from the labels of the training part."""
     baselines: dict[str, Baseline] = {}
+    every = part.whole()
+    action_labels, purchase_labels = every.labels["next_action"], every.labels["purchase"]
     # Before anything was seen, all actions are alike, and a purchase is a coin.
     action_prior = np.full((1, ACTION_COUNT), 1.0 / (ACTION_COUNT - 1))
     action_prior[:, 0] = 0.0
     purchase_prior = np.full(1, 0.5)
     for order, name in enumerate(NAMES):
         size = ACTION_COUNT**order
-        rows = contexts(part.paths[:, 0], order)
-        known = part.next_action != 0
+        rows = contexts(every.paths[:, 0], order)
+        known = action_labels != 0
         counts = np.zeros((size, ACTION_COUNT))
-        np.add.at(counts, (rows[known], part.next_action[known]), 1.0)
+        np.add.at(counts, (rows[known], action_labels[known]), 1.0)
         counts += PRIOR * action_prior
-        settled = part.purchase != UNKNOWN
-        bought = np.bincount(rows[settled], part.purchase[settled], size)
+        settled = purchase_labels != UNKNOWN
+        bought = np.bincount(rows[settled], purchase_labels[settled], size)
         seen = np.bincount(rows[settled], minlength=size)
         purchase = (bought + PRIOR * purchase_prior) / (seen + PRIOR)
         next_action = counts / counts.sum(axis=1, keepdims=True)

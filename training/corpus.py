@@ -125,4 +125,4 @@ def cuts_of(corpus: Corpus) -> Cuts:
     valid_ms, test_ms = (ordered[int(share * len(ordered))] for share in _CUT_SHARES)
     if not ordered[0] < valid_ms < test_ms:
         raise UsageError("the corpus covers too little time to be cut by it")
-    return Cuts(valid_ms, test_ms)
+    return Cuts(valid_ms, test_ms, ordered[-1] + 1)

@@ -1,19 +1,28 @@
-"""Examples as arrays, and the batches that a training loop takes from them."""
+"""Examples for a training loop: parts of batches, in memory or read from their files.
+
+A part on disk is read shard by shard. In a random order the shards are taken in a random order
+too, a few at a time, and the examples are shuffled among those few: memory holds a few shards,
+whatever the size of the part.
+"""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from clickpath.encoding import FEATURES
 from clickpath.errors import UsageError
-from training.examples import PARTS, UNKNOWN, Example
+from training.examples import PARTS, Example
+from training.labels import HEAD, HEADS
+from training.shards import Batch, Collected, Ints, LabelArray, Shard, joined, load_shard, shard_of
 
-Ints = NDArray[np.int64]
+__all__ = ["Batch", "Ints", "LabelArray", "Part", "collect"]
+
+#: Shards that are shuffled among one another.
+_SHUFFLED_SHARDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,82 +30,111 @@ class Part:
     """The examples of one part.
 
     Attributes:
-        paths: Shape (examples, FEATURES, steps).
-        next_action: Shape (examples, steps); 0 where it is not known.
-        purchase: Shape (examples, steps); `UNKNOWN` where it is not known.
-        lengths: Shape (examples,): how many real steps each path has.
+        shards: Where they are: in memory, or files that are read when they are needed.
+        sizes: Examples in each shard.
+        known: Labels that are known, by head.
     """
 
-    paths: Ints
-    next_action: NDArray[np.int8]
-    purchase: NDArray[np.int8]
-    lengths: Ints
+    shards: tuple[Shard | Path, ...]
+    sizes: tuple[int, ...]
+    known: Mapping[str, int]
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def batches(self, size: int, order: Ints | None = None) -> Iterator[Part]:
-        """The examples in pieces of `size`, each cut to the length of its longest path.
+    @staticmethod
+    def of(
+        paths: Ints,
+        labels: Mapping[str, LabelArray] | None = None,
+        users: Ints | None = None,
+        ts_ms: Ints | None = None,
+    ) -> Part:
+        """A part in memory.
 
         Args:
-            size: Examples per batch; the last one may be smaller.
-            order: Indexes in the order wanted; None for the order of the corpus.
+            paths: Shape (n, FEATURES, T), padding at the end.
+            labels: By head, shape (n, T); what is missing is unknown.
+            users: Shape (n,); without them each example has a user of its own.
+            ts_ms: Shape (n,); without them all are 0.
         """
-        for start in range(0, len(self), size):
-            chosen: Ints | slice = slice(start, start + size)
-            if order is not None:
-                chosen = order[chosen]
-            lengths = self.lengths[chosen]
-            steps = int(lengths.max())
-            yield Part(
-                self.paths[chosen, :, :steps],
-                self.next_action[chosen, :steps],
-                self.purchase[chosen, :steps],
-                lengths,
+        n, _, steps = paths.shape
+        given = labels or {}
+        every: dict[str, LabelArray] = {
+            head.name: given.get(head.name, np.full((n, steps), head.unknown, np.int64))
+            for head in HEADS
+        }
+        lengths = (paths[:, 0] != 0).sum(axis=1)
+        return Part.in_memory(
+            shard_of(
+                Batch(
+                    paths,
+                    every,
+                    lengths,
+                    np.arange(n) if users is None else users,
+                    np.zeros(n, np.int64) if ts_ms is None else ts_ms,
+                )
             )
-
-    def last_labels(self) -> tuple[Ints, Ints]:
-        """Labels of the last step of each path: next action and purchase, shape (examples,)."""
-        rows = np.arange(len(self))
-        last = self.lengths - 1
-        return (
-            self.next_action[rows, last].astype(np.int64),
-            self.purchase[rows, last].astype(np.int64),
         )
 
+    @staticmethod
+    def in_memory(shard: Shard) -> Part:
+        """A part of one shard."""
+        return Part((shard,), (len(shard),), shard.known())
 
-def collect(examples: Iterable[Example], steps: int) -> tuple[Part, Part, Part]:
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    def has(self, head: str) -> bool:
+        """Whether any label of a head is known."""
+        return self.known[head] > 0
+
+    def batches(self, size: int, seed: int | Sequence[int] | None = None) -> Iterator[Batch]:
+        """The examples in pieces, each cut to the length of its longest path.
+
+        Args:
+            size: Examples per batch; only the last one may be smaller.
+            seed: Of a random order; None for the order in which they are stored.
+        """
+        rng = None if seed is None else np.random.default_rng(seed)
+        numbers = np.arange(len(self.shards))
+        if rng is not None:
+            rng.shuffle(numbers)
+        together = 1 if rng is None else _SHUFFLED_SHARDS
+        left: list[Shard] = []
+        for start in range(0, len(numbers), together):
+            loaded = [_loaded(self.shards[n]) for n in numbers[start : start + together]]
+            shard = joined([*left, *loaded])
+            rows = np.arange(len(shard))
+            if rng is not None:
+                rng.shuffle(rows)
+            last = start + together >= len(numbers)
+            end = len(rows) if last else len(rows) - len(rows) % size
+            for first in range(0, end, size):
+                yield shard.batch(rows[first : first + size])
+            left = [] if end == len(rows) else [shard_of(shard.batch(rows[end:]))]
+
+    def whole(self) -> Batch:
+        """All examples at once; for parts that are known to be small."""
+        return joined([_loaded(shard) for shard in self.shards]).batch(slice(None))
+
+    def last_labels(self) -> dict[str, Ints]:
+        """The labels of the last step of each path, by head, shape (n,), in the stored order."""
+        of_shards = [_loaded(shard).last_labels() for shard in self.shards]
+        return {name: np.concatenate([of[name] for of in of_shards]) for name in HEAD}
+
+
+def _loaded(shard: Shard | Path) -> Shard:
+    return load_shard(shard) if isinstance(shard, Path) else shard
+
+
+def collect(examples: Iterable[Example]) -> tuple[Part, Part, Part]:
     """All examples in memory, as the parts train, valid and test.
 
     Raises:
         UsageError: A part has no examples.
     """
-    paths = [array("q") for _ in PARTS]
-    actions = [array("b") for _ in PARTS]
-    purchases = [array("b") for _ in PARTS]
-    for part, path, next_action, purchase in examples:
-        paths[part].extend(path)
-        actions[part].extend(next_action)
-        purchases[part].extend(purchase)
-    for name, flat in zip(PARTS, paths, strict=True):
-        if not flat:
+    collected = [Collected() for _ in PARTS]
+    for example in examples:
+        collected[example.part].add(example)
+    for name, of_part in zip(PARTS, collected, strict=True):
+        if not len(of_part):
             raise UsageError(f"the corpus is too short: its {name} part has no examples")
-    train, valid, test = (
-        _part(*flat, steps) for flat in zip(paths, actions, purchases, strict=True)
-    )
+    train, valid, test = (Part.in_memory(of_part.shard()) for of_part in collected)
     return train, valid, test
-
-
-def _part(paths: array[int], actions: array[int], purchases: array[int], steps: int) -> Part:
-    shaped = np.frombuffer(paths, np.int64).reshape(-1, FEATURES, steps)
-    return Part(
-        shaped,
-        np.frombuffer(actions, np.int8).reshape(-1, steps),
-        np.frombuffer(purchases, np.int8).reshape(-1, steps),
-        (shaped[:, 0] != 0).sum(axis=1),
-    )
-
-
-def known(part: Part) -> tuple[int, int]:
-    """How many labels a part has: next actions, purchases."""
-    return int((part.next_action != 0).sum()), int((part.purchase != UNKNOWN).sum())

@@ -4,50 +4,70 @@ Rules
 
 1.  Every click goes through `push_step`; what a model is shown is what `Encoder.encode` makes of
     the path at that moment. Nothing is grouped, sorted or padded here.
-2.  A step's label is what its user does later: the next action, and whether a purchase follows
-    before the session ends. A label is known once a later click, or enough silence, tells it.
-3.  The corpus is cut by time into the parts train, valid and test. When the replay reaches a cut,
-    all open labels are closed with what is known at that time, so that no example of an earlier
-    part can have looked past it. Paths go on across the cuts, as they do in the worker.
-4.  For training an array is taken after every `stride` steps of a user, with labels on those steps:
+2.  The corpus is cut by time into the parts train, valid and test. The labels of an example come
+    from the steps of its user that are older than the end of its part, and from nothing else
+    (`training.labels`). Paths go on across the cuts, as they do in the worker.
+3.  For training an array is taken after every `stride` steps of a user, with labels on those steps:
     the model is causal, so one array teaches all of them. For valid and test an array is taken at
-    a share of the steps, with a label on its last step only: just what the worker asks.
+    a share of the steps, with labels on its last step only: just what the worker asks.
+4.  Users do not see one another. The replay of some users gives the very examples that the replay
+    of all gives for them, so that a large corpus may be replayed a few users at a time.
 """
 
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from clickpath.encoding import Encoder
 from clickpath.events import Click
 from clickpath.ids import draw
 from clickpath.steps import Step, step_of
-from clickpath.vocabulary import ACTION_ID
 from clickpath.window import EMPTY_PATH, PathState, Verdict, push_step
+from training.labels import NO_LABELS, Labels, labels_of
 
 TRAIN: Final = 0
 VALID: Final = 1
 TEST: Final = 2
 PARTS: Final = ("train", "valid", "test")
 
-#: The label of a step whose future is not known: padding for an action, and this for a purchase.
-UNKNOWN: Final = -1
-
-_PURCHASE: Final = ACTION_ID["purchase"]
+_MASK_63: Final = (1 << 63) - 1
 
 
 class Cuts(NamedTuple):
-    """Where the parts begin, in epoch milliseconds: train < valid_ms <= valid < test_ms <= test."""
+    """Where the parts begin and the corpus ends, in epoch milliseconds.
+
+    train < valid_ms <= valid < test_ms <= test; what is not older than end_ms is not looked at.
+    """
 
     valid_ms: int
     test_ms: int
+    end_ms: int
 
     def part(self, ts_ms: int) -> int:
         """The part that a time belongs to."""
         return (ts_ms >= self.valid_ms) + (ts_ms >= self.test_ms)
+
+    def end_of(self, part: int) -> int:
+        """Where a part ends (exclusive)."""
+        return self[part]
+
+
+class Arrival(NamedTuple):
+    """A step of a user, as it arrives.
+
+    Attributes:
+        user: 63-bit hash of the user's id.
+        step: What the path keeps of the click.
+    """
+
+    user: int
+    step: Step
 
 
 class Example(NamedTuple):
@@ -55,16 +75,17 @@ class Example(NamedTuple):
 
     Attributes:
         part: Index into `PARTS`.
-        path: The encoded path, shape (FEATURES, steps).
-        next_action: Shape (steps,): id of the action that followed; 0 where it is not known.
-        purchase: Shape (steps,): 1 for a purchase in the rest of the session, 0 for none,
-            `UNKNOWN` where it is not known.
+        path: The encoded path, shape (FEATURES, window.steps).
+        labels: Those of each real step, oldest first.
+        user: 63-bit hash of the user's id.
+        ts_ms: Time of the last step.
     """
 
     part: int
     path: array[int]
-    next_action: array[int]
-    purchase: array[int]
+    labels: tuple[Labels, ...]
+    user: int
+    ts_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,43 +101,37 @@ class Sampling:
     share: float = 0.15
 
 
+@lru_cache(maxsize=1 << 16)
+def user_hash(user_id: str) -> int:
+    """63 bits that stand for a user."""
+    raw = blake2b(user_id.encode("utf-8"), digest_size=8, person=b"user").digest()
+    return int.from_bytes(raw, "big") & _MASK_63
+
+
+def arrival_of(click: Click) -> Arrival:
+    """What the replay takes of a click."""
+    return Arrival(user_hash(click.user_id), step_of(click))
+
+
+class _Taken(NamedTuple):
+    """An array that waits for its labels."""
+
+    part: int
+    path: array[int]
+    steps: tuple[Step, ...]
+    labelled: int  # so many of the newest steps get labels
+
+
 @dataclass(slots=True)
 class _User:
     path: PathState
-    fresh: int  # newest steps that no array has labels for yet
-    open: list[_Open]
-
-
-@dataclass(slots=True)
-class _Open:
-    """An array whose labels are not all known yet."""
-
-    example: Example
-    steps: tuple[Step, ...]
-    waiting: list[int]  # positions that still wait for a purchase or the end of their session
-
-    def follow(self, head: Step) -> None:
-        """The step right after the last one of the array is known."""
-        self.example.next_action[len(self.steps) - 1] = head.action
-
-    def settle(self, purchase: int, before: Step | None = None) -> None:
-        """Labels the waiting positions (only those before a step, if one is given)."""
-        still = []
-        for position in self.waiting:
-            if before is not None and self.steps[position][:2] > before[:2]:
-                still.append(position)
-            else:
-                self.example.purchase[position] = purchase
-        self.waiting = still
-
-    @property
-    def labelled(self) -> bool:
-        """Whether there is anything to learn from it."""
-        return any(self.example.next_action) or any(y != UNKNOWN for y in self.example.purchase)
+    seen: list[Step]  # all accepted steps, in order of arrival
+    fresh: int  # newest steps of the training part that no array has labels for yet
+    taken: list[_Taken]
 
 
 class Replay:
-    """Replays a corpus and gives its examples; see the rules above.
+    """Replays clicks of some users and gives their examples; see the rules above.
 
     Args:
         encoder: The worker's encoder, with the worker's window.
@@ -128,111 +143,70 @@ class Replay:
         self._encoder = encoder
         self._cuts = cuts
         self._sampling = sampling or Sampling()
-        self._users: dict[str, _User] = {}
-        self._part = TRAIN
-        self._newest_ms = 0
+        self._users: dict[int, _User] = {}
         assert 1 <= self._sampling.stride <= encoder.window.steps
 
-    def run(self, clicks: Iterable[Click]) -> Iterator[Example]:
-        """The examples of all clicks, each as soon as its labels are known.
+    def run(self, arrivals: Iterable[Arrival]) -> Iterator[Example]:
+        """The examples of all users, user by user.
 
         Args:
-            clicks: In order of arrival; those older than the window's lateness are left out, as
-                the worker leaves them out.
+            arrivals: In order of arrival; those older than the window's lateness are left out, as
+                the worker leaves them out. All are held until the last one has come.
         """
-        for click in clicks:
-            part = self._cuts.part(click.ts_ms)
-            while part > self._part:
-                yield from self._close(self._cuts[self._part])
-                self._part += 1
-            self._newest_ms = max(self._newest_ms, click.ts_ms)
-            yield from self._push(click)
-        yield from self._close(self._newest_ms)
+        window = self._encoder.window
+        for arrival in arrivals:
+            if arrival.step.ts_ms >= self._cuts.end_ms:
+                continue
+            user = self._users.get(arrival.user)
+            if user is None:
+                user = self._users[arrival.user] = _User(EMPTY_PATH, [], 0, [])
+            before = user.path
+            user.path, verdict = push_step(before, arrival.step, window)
+            if verdict.accepted:
+                self._take(user, arrival, before, verdict)
+        for name, user in self._users.items():
+            if user.fresh:
+                self._take_for_training(user, user.path)
+            yield from self._labelled(name, user)
+        self._users = {}
 
-    def _push(self, click: Click) -> Iterator[Example]:
-        user = self._users.get(click.user_id)
-        if user is None:
-            user = self._users[click.user_id] = _User(EMPTY_PATH, 0, [])
-        before = user.path
-        step = step_of(click)
-        user.path, verdict = push_step(before, step, self._encoder.window)
-        if not verdict.accepted:
+    def _take(self, user: _User, arrival: Arrival, before: PathState, verdict: Verdict) -> None:
+        step = arrival.step
+        user.seen.append(step)
+        part = self._cuts.part(user.path.steps[-1].ts_ms)
+        if part == TRAIN:
+            user.fresh += 1
+            if user.fresh >= self._sampling.stride:
+                self._take_for_training(user, user.path)
             return
-        if user.open:
-            yield from self._label(user, before, step, verdict)
-        user.fresh += 1
-        if self._wanted(user, click, verdict):
-            self._open(user, self._part)
-
-    def _wanted(self, user: _User, click: Click, verdict: Verdict) -> bool:
-        if self._part == TRAIN:
-            return user.fresh >= self._sampling.stride
-        return (
+        if user.fresh:  # the user's first step beyond the cut
+            self._take_for_training(user, before)
+        if (
             verdict is Verdict.HEAD
-            and self._cuts.part(click.ts_ms) == self._part
-            and draw("example", click.user_id, click.event_id) < self._sampling.share
-        )
+            and draw("example", str(arrival.user), str(step.event)) < self._sampling.share
+        ):
+            user.taken.append(_Taken(part, *self._shown(user.path), 1))
 
-    def _label(
-        self, user: _User, before: PathState, step: Step, verdict: Verdict
-    ) -> Iterator[Example]:
-        """Labels the user's open arrays with one more step, and gives those that are done."""
-        last = before.steps[-1]
-        head = verdict is Verdict.HEAD
-        ended = head and step.ts_ms - last.ts_ms >= self._encoder.window.session_gap_ms
-        still = []
-        for one in user.open:
-            if head and one.steps[-1] is last:
-                one.follow(step)
-            if ended:
-                one.settle(0)
-            elif step.action == _PURCHASE:
-                one.settle(1, before=step)
-            if one.waiting:
-                still.append(one)
-            else:
-                yield one.example
-        user.open = still
-
-    def _open(self, user: _User, part: int) -> None:
-        """Takes the array of the path as it is now; labels what the path itself tells."""
-        steps = user.path.steps[-self._encoder.window.steps :]
-        labelled = user.fresh if part == TRAIN else 1
+    def _take_for_training(self, user: _User, path: PathState) -> None:
+        user.taken.append(_Taken(TRAIN, *self._shown(path), user.fresh))
         user.fresh = 0
-        size = self._encoder.window.steps
-        example = Example(
-            part,
-            self._encoder.encode(user.path),
-            array("b", bytes(size)),
-            array("b", [UNKNOWN]) * size,
-        )
-        one = _Open(example, steps, [])
-        first = max(0, len(steps) - labelled)
-        purchase = UNKNOWN
-        for position in range(len(steps) - 1, first - 1, -1):
-            if position < len(steps) - 1:
-                after = steps[position + 1]
-                example.next_action[position] = after.action
-                if after.ts_ms - steps[position].ts_ms >= self._encoder.window.session_gap_ms:
-                    purchase = 0
-                elif after.action == _PURCHASE:
-                    purchase = 1
-            if purchase == UNKNOWN:
-                one.waiting.append(position)
-            else:
-                example.purchase[position] = purchase
-        user.open.append(one)
 
-    def _close(self, now_ms: int) -> Iterator[Example]:
-        """Closes every label with what is known at `now_ms`, where a part ends (exclusive)."""
-        for user in self._users.values():
-            if self._part == TRAIN and user.fresh:
-                self._open(user, TRAIN)
-            user.fresh = 0
-            silent_ms = now_ms - user.path.steps[-1].ts_ms
-            for one in user.open:
-                if silent_ms >= self._encoder.window.session_gap_ms:
-                    one.settle(0)
-                if one.labelled:
-                    yield one.example
-            user.open = []
+    def _shown(self, path: PathState) -> tuple[array[int], tuple[Step, ...]]:
+        return self._encoder.encode(path), path.steps[-self._encoder.window.steps :]
+
+    def _labelled(self, name: int, user: _User) -> Iterator[Example]:
+        """The user's examples; those of which nothing is known are left out."""
+        gap_ms = self._encoder.window.session_gap_ms
+        user.seen.sort()  # what came out of order stands where it belongs
+        part, labels = -1, list[Labels]()
+        for taken in user.taken:
+            if taken.part != part:
+                part, end_ms = taken.part, self._cuts.end_of(taken.part)
+                known = user.seen[: bisect_left(user.seen, (end_ms,))]
+                labels = labels_of(known, end_ms, gap_ms)
+            *_, last = taken.steps
+            unlabelled = max(0, len(taken.steps) - taken.labelled)
+            given = tuple(labels[bisect_left(user.seen, step)] for step in taken.steps[unlabelled:])
+            if any(each != NO_LABELS for each in given):
+                every = (NO_LABELS,) * unlabelled + given
+                yield Example(taken.part, taken.path, every, name, last.ts_ms)

@@ -25,8 +25,8 @@ from serving.embedded import EmbeddedPredictor
 from training import baselines
 from training.checkpoint import save_checkpoint
 from training.corpus import Corpus, cuts_of
-from training.dataset import Part, collect, known
-from training.examples import PARTS, Replay, Sampling
+from training.dataset import Ints, Part, collect
+from training.examples import PARTS, Replay, Sampling, arrival_of
 from training.export import to_onnx
 from training.metrics import Floats
 from training.model import ModelConfig
@@ -94,9 +94,9 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result:
     cuts = cuts_of(run.corpus)
     say("replaying it through the window and the encoder")
     replay = Replay(run.encoder, cuts, run.sampling)
-    parts = collect(replay.run(run.corpus.clicks()), run.encoder.window.steps)
+    parts = collect(replay.run(map(arrival_of, run.corpus.clicks())))
     train_part, valid_part, test_part = parts
-    labels = {name: known(part) for name, part in zip(PARTS, parts, strict=True)}
+    labels: dict[str, JsonValue] = {n: dict(p.known) for n, p in zip(PARTS, parts, strict=True)}
     say("examples: " + ", ".join(f"{n} {len(p)}" for n, p in zip(PARTS, parts, strict=True)))
     counted = baselines.fit(train_part)
     trained = train(train_part, valid_part, run.model, run.loop, progress)
@@ -108,7 +108,7 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result:
         **description,
         "valid_from_ms": cuts.valid_ms,
         "test_from_ms": cuts.test_ms,
-        "labels": {n: {"next_action": a, "purchase": p} for n, (a, p) in labels.items()},
+        "labels": labels,
         "sampling": dict(asdict(run.sampling)),
         "model": dict(asdict(run.model)),
         "training": dict(asdict(run.loop)),
@@ -142,7 +142,7 @@ def served(directory: Path, encoder: Encoder, part: Part) -> tuple[Floats, Float
     async def ask() -> tuple[Floats, Floats]:
         predictor = EmbeddedPredictor(directory, encoder)
         try:
-            paths = [array("q", path.tobytes()) for path in part.paths]
+            paths = [_padded(path, encoder.window.steps) for path in part.whole().paths]
             scores = await predictor.predict(paths, deadline_s=600.0)
         finally:
             await predictor.close()
@@ -152,6 +152,12 @@ def served(directory: Path, encoder: Encoder, part: Part) -> tuple[Floats, Float
         )
 
     return asyncio.run(ask())
+
+
+def _padded(path: Ints, steps: int) -> array[int]:
+    padded = np.zeros((len(path), steps), np.int64)
+    padded[:, : path.shape[1]] = path
+    return array("q", padded.tobytes())
 
 
 def check_export(trained: tuple[Floats, Floats], exported: tuple[Floats, Floats]) -> None:

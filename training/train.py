@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from clickpath.encoding import FEATURE_NAMES
 from clickpath.errors import FatalError
-from training.dataset import Ints, Part
-from training.examples import UNKNOWN
+from training.dataset import Batch, Ints, Part
+from training.labels import UNKNOWN
 from training.metrics import Floats, binary, multiclass
 from training.model import ModelConfig, PathModel
 
@@ -116,7 +116,7 @@ def train(
     for number in range(1, config.epochs + 1):
         model.train()
         losses = []
-        for batch in train_part.batches(config.batch, rng.permutation(len(train_part))):
+        for batch in train_part.batches(config.batch, (config.seed, number)):
             paths = disguised(batch.paths, config.disguise, rng)
             loss = loss_of(model, paths, batch, config.purchase_weight)
             optimizer.zero_grad()
@@ -185,11 +185,11 @@ def disguised(paths: Ints, share: float, rng: np.random.Generator) -> Ints:
     return other
 
 
-def loss_of(model: PathModel, paths: Ints, batch: Part, purchase_weight: float) -> Tensor:
+def loss_of(model: PathModel, paths: Ints, batch: Batch, purchase_weight: float) -> Tensor:
     """Mean loss over the known labels of a batch: cross entropies in nats, weighted."""
     logits, purchase = model(torch.from_numpy(paths))
-    next_action = torch.from_numpy(batch.next_action).long()
-    label = torch.from_numpy(batch.purchase)
+    next_action = torch.from_numpy(batch.labels["next_action"]).long()
+    label = torch.from_numpy(batch.labels["purchase"])
     known = label != UNKNOWN
     of_actions = functional.cross_entropy(
         logits.flatten(0, 1), next_action.flatten(), ignore_index=0, reduction="sum"
@@ -223,7 +223,8 @@ def measure(part: Part, said: tuple[Floats, Floats]) -> dict[str, dict[str, floa
         part: Valid or test.
         said: What a model or a baseline says after the last step of each path.
     """
-    next_action, purchase = part.last_labels()
+    labels = part.last_labels()
+    next_action, purchase = labels["next_action"], labels["purchase"]
     seen, settled = next_action != 0, purchase != UNKNOWN
     return {
         "next_action": multiclass(next_action[seen], said[0][seen]),

@@ -6,18 +6,14 @@ import pytest
 from clickpath.vocabulary import ACTION_COUNT
 from training.baselines import PRIOR, contexts, fit
 from training.dataset import Part
-from training.examples import UNKNOWN
+from training.labels import UNKNOWN
 
 
 def part(actions: list[int], following: list[int], purchase: list[int]) -> Part:
     paths = np.zeros((1, 6, len(actions)), np.int64)
     paths[0, 0] = actions
-    return Part(
-        paths,
-        np.array([following], np.int8),
-        np.array([purchase], np.int8),
-        np.array([len(actions)]),
-    )
+    labels = {"next_action": np.array([following]), "purchase": np.array([purchase])}
+    return Part.of(paths, labels)
 
 
 def test_the_context_of_a_step_is_itself_and_those_before_it_but_none_after() -> None:

@@ -56,7 +56,7 @@ def test_the_checkpoint_and_the_exported_model_say_the_same(run: Path) -> None:
     for click in islice(simulate(10, 1, seed=3), 10):
         state, _ = push(state, click, ENCODER.window)
     paths = np.array(ENCODER.encode(state)).reshape(1, FEATURES, -1)
-    part = Part(paths, paths[:, 0], paths[:, 0], np.array([10]))
+    part = Part.of(paths)
     check_export(predict(load_checkpoint(run, ENCODER), part), served(run, ENCODER, part))
 
 

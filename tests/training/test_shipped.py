@@ -12,7 +12,7 @@ from serving.embedded import shipped_model
 from training import baselines
 from training.corpus import Simulated, cuts_of
 from training.dataset import Part, collect
-from training.examples import Cuts, Replay, Sampling
+from training.examples import Cuts, Replay, Sampling, arrival_of
 from training.metrics import Floats
 from training.run import served
 from training.train import measure
@@ -22,7 +22,7 @@ ENCODER = Encoder(Window())
 
 def replayed(corpus: Simulated, cuts: Cuts) -> tuple[Part, Part, Part]:
     replay = Replay(ENCODER, cuts, Sampling(share=0.3))
-    return collect(replay.run(corpus.clicks()), ENCODER.window.steps)
+    return collect(replay.run(map(arrival_of, corpus.clicks())))
 
 
 @pytest.fixture(scope="module")
