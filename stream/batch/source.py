@@ -47,11 +47,13 @@ class Cut:
         partition: The source's partition.
         offset: The offset to commit.
         changes: What each table has to write first.
+        part: The partition as it was when this was taken; after a restore there is another one.
     """
 
     partition: TopicPartition
     offset: int
     changes: tuple[tuple[KeyedTable[Any], Changes[Any]], ...]
+    part: PartitionProgress
 
 
 class Source:
@@ -292,7 +294,8 @@ class Source:
             if number == unfinished:
                 continue
             changes = ((table, table.cut(number)) for table in self.tables)
-            cut = Cut(self._tp(number), part.acked, tuple(each for each in changes if each[1]))
+            changed = tuple(each for each in changes if each[1])
+            cut = Cut(self._tp(number), part.acked, changed, part)
             if cut.changes or part.acked != part.committed:
                 cuts.append(cut)
         return cuts
@@ -307,15 +310,14 @@ class Source:
             part.highwater = max(self._reader.highwater(tp) or 0, ends.get(tp, 0))
 
     def put_back(self, cut: Cut) -> None:
-        """Takes back a cut that was not committed."""
-        for table, changes in cut.changes:
-            table.put_back(cut.partition.partition, changes)
+        """Takes back a cut that was not committed, unless its partition was restored meanwhile."""
+        if self._parts.get(cut.partition.partition) is cut.part:
+            for table, changes in cut.changes:
+                table.put_back(cut.partition.partition, changes)
 
     def committed(self, cut: Cut) -> None:
         """Notes that a cut was committed."""
-        part = self._parts.get(cut.partition.partition)
-        if part is not None:
-            part.committed = cut.offset
+        cut.part.committed = cut.offset
 
     def _drop(self, number: int) -> None:
         for table in self.tables:

@@ -12,7 +12,7 @@ from aiokafka import TopicPartition
 
 from stream.batch.group import Group
 from stream.batch.progress import BatchProgress
-from stream.batch.records import RawRecord
+from stream.batch.records import Chunk, RawRecord
 from stream.batch.source import Source
 from stream.batch.table import KeyedTable
 
@@ -86,41 +86,74 @@ class Membership:
         pass
 
 
+class Reading:
+    """A source with a table, whose agent has applied offsets 0 to 2 and waits for more."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.group = Membership(self.client)
+        self.source = Source(
+            "clicks",
+            group=cast(Group, self.group),
+            progress=BatchProgress(),
+            chunk_records=100,
+        )
+        self.users: KeyedTable[Any] = KeyedTable(
+            "users",
+            source="clicks",
+            changelog="users-changelog",
+            dumps=lambda value: b"%d" % value,
+            loads=int,
+            check=self.source.check,
+        )
+        self.source.tables.append(self.users)
+
+    async def begin(self) -> asyncio.Task[Chunk]:
+        """Applies the first chunk; the task is the wait for the next one."""
+        self.source.assign([0])
+        self.client.fetched(0, 1, 2)
+        await self.source.next()
+        self.users.write(0, {b"u": 2})
+        waiting = asyncio.create_task(self.source.next())
+        await asyncio.sleep(0)
+        return waiting
+
+    def rebalance(self) -> None:
+        """Another worker went on to offset 7, committed and went away again."""
+        self.group.stored = {b"u": b"6"}
+        self.client.state.position = 7
+        self.client.fetched(7)
+        self.source.close()
+        self.source.revoke()
+        self.source.assign([0])
+
+
 async def test_nothing_is_committed_between_an_assignment_and_the_groups_position() -> None:
-    client = Client()
-    group = Membership(client)
-    source = Source("clicks", group=cast(Group, group), progress=BatchProgress(), chunk_records=100)
-    users: KeyedTable[Any] = KeyedTable(
-        "users",
-        source="clicks",
-        changelog="users-changelog",
-        dumps=lambda value: b"%d" % value,
-        loads=int,
-        check=source.check,
-    )
-    source.tables.append(users)
-    source.assign([0])
-    client.fetched(0, 1, 2)
-    await source.next()
-    users.write(0, {b"u": 2})
-    waiting = asyncio.create_task(source.next())
-    await asyncio.sleep(0)
-    [cut] = source.cut()
-    source.put_back(cut)  # The commit failed: this worker is no member any more.
+    reading = Reading()
+    waiting = await reading.begin()
+    [cut] = reading.source.cut()
+    reading.source.put_back(cut)  # The commit failed: this worker is no member any more.
 
-    # Another worker goes on to offset 7, commits, and goes away.
-    group.stored = {b"u": b"6"}
-    client.position_known.clear()
-    source.close()
-    source.revoke()
-    source.assign([0])
+    reading.client.position_known.clear()
+    reading.rebalance()
     await asyncio.sleep(0)
-    assert source.cut() == []
+    assert reading.source.cut() == []
 
-    client.state.position = 7
-    client.position_known.set()
-    client.fetched(7)
-    chunk = await waiting
-    assert [each.offset for each in chunk.records] == [7]
-    assert users.partition(0)[b"u"] == 6
-    assert source.cut() == []
+    reading.client.position_known.set()
+    assert [each.offset for each in (await waiting).records] == [7]
+    assert reading.users.partition(0)[b"u"] == 6
+    assert reading.source.cut() == []
+
+
+async def test_a_commit_that_fails_after_its_partition_was_restored_leaves_no_trace() -> None:
+    reading = Reading()
+    waiting = await reading.begin()
+    [cut] = reading.source.cut()
+
+    reading.rebalance()
+    await waiting
+    reading.source.put_back(cut)
+    reading.source.committed(cut)
+
+    assert reading.users.partition(0)[b"u"] == 6
+    assert reading.source.cut() == []
