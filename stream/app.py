@@ -18,6 +18,7 @@ from clickpath import __version__
 from clickpath.encoding import Encoder
 from clickpath.wire.state import UserState, dump_user, load_user
 from serving.predictor import Predictor
+from stream.archive.beside import Beside
 from stream.batch.app import BatchApp, batch_app
 from stream.batch.outputs import OutputTooLarge
 from stream.batch.records import Chunk, OutputRecord
@@ -50,6 +51,7 @@ class Worker:
         handler: What is done with a chunk.
         metrics: What is counted.
         pages: Health, readiness and metrics over HTTP.
+        archive: The reader that archives what the worker sees; None where no archive is kept.
     """
 
     app: BatchApp
@@ -57,6 +59,7 @@ class Worker:
     handler: Handler
     metrics: Metrics
     pages: Pages
+    archive: Beside | None
 
 
 def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) -> Worker:
@@ -68,7 +71,8 @@ def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) ->
         clock: The present in epoch milliseconds.
 
     Raises:
-        ConfigError: The policy cannot be accepted.
+        ConfigError: The policy cannot be accepted, or the archive is another one's.
+        UsageError: The archive cannot be where the settings say.
     """
     encoder = Encoder(settings.window)
     handler = make_handler(settings, predictor, encoder)
@@ -93,14 +97,25 @@ def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) ->
     _add_agent(app, clicks, users, handler, metrics, clock)
     digests = handler.digests
     metrics.info.labels(digests.model, digests.policy, digests.encoder, __version__).set(1)
+    archive = _archive_of(settings)
     pages = Pages(
         settings.web_host,
         settings.web_port,
         alive=lambda: _alive(app, settings.stalled_after_s),
         ready=lambda: _ready(app),
-        metrics=lambda: _scrape(app, users, metrics, clock),
+        metrics=lambda: _scrape(app, users, metrics, clock, archive),
     )
-    return Worker(app, users, handler, metrics, pages)
+    return Worker(app, users, handler, metrics, pages, archive)
+
+
+def _archive_of(settings: Settings) -> Beside | None:
+    if not settings.archive:
+        return None
+    # Its libraries are loaded by this look at the archive alone, and only where one is kept.
+    from stream.archive.app import check_archive
+
+    check_archive(settings)
+    return Beside(settings)
 
 
 def _add_agent(
@@ -155,7 +170,13 @@ def _ready(app: BatchApp) -> Verdict:
     return Verdict(True, f"{len(progress.assignment)} partitions")
 
 
-def _scrape(app: BatchApp, users: KeyedTable[UserState], metrics: Metrics, clock: Clock) -> bytes:
+def _scrape(
+    app: BatchApp,
+    users: KeyedTable[UserState],
+    metrics: Metrics,
+    clock: Clock,
+    archive: Beside | None,
+) -> bytes:
     """Brings the gauges up to date and makes the page."""
     progress, now_ms = app.progress, clock()
     metrics.lag_events.clear()
@@ -167,4 +188,5 @@ def _scrape(app: BatchApp, users: KeyedTable[UserState], metrics: Metrics, clock
         metrics.commit_age_seconds.set(time.monotonic() - progress.last_commit_monotonic_s)
     metrics.users.set(sum(len(users.partition(each)) for each in users.partitions))
     metrics.ready.set(progress.recovered)
+    metrics.archive.set(archive is not None and archive.running)
     return metrics.page()

@@ -49,6 +49,7 @@ class Metrics:
         self.commit_age_seconds = gauge("commit_age_seconds", "Time since the last commit.")
         self.users = gauge("users", "Users whose state this worker keeps.")
         self.ready = gauge("ready", "1 when states are recovered and partitions assigned.")
+        self.archive = gauge("archive", "1 while the archive's reader runs beside this worker.")
         self.info = gauge(
             "info", "Always 1; the digests that decide.", "model", "policy", "encoder", "version"
         )

@@ -170,8 +170,15 @@ async def _make_room(app: BatchApp, keeper: Keeper, chunk: Chunk) -> None:
     await keeper.open(chunk)
 
 
-async def run_archive(archive: Archive, finish: asyncio.Event) -> int:
+async def run_archive(
+    archive: Archive, finish: asyncio.Event, patience_s: float | None = None
+) -> int:
     """Reads until SIGTERM or SIGINT, or, once `finish` is set, to the present end of the topics.
+
+    Args:
+        archive: The reader.
+        finish: Tells to end.
+        patience_s: How long the end of the topics may be away from then on; None for ever.
 
     Returns:
         The exit code: 0 after an ordinary stop, 1 after a crash.
@@ -180,7 +187,7 @@ async def run_archive(archive: Archive, finish: asyncio.Event) -> int:
         ClickpathError: What made it crash, if it is a matter for the operator.
     """
     stop = asyncio.Event()
-    watching = asyncio.create_task(_stop_at_the_end(archive.app, finish, stop))
+    watching = asyncio.create_task(_stop_at_the_end(archive.app, finish, patience_s, stop))
     try:
         code = await run_app(archive.app, stop=stop)
     finally:
@@ -191,8 +198,20 @@ async def run_archive(archive: Archive, finish: asyncio.Event) -> int:
     return code
 
 
-async def _stop_at_the_end(app: BatchApp, finish: asyncio.Event, stop: asyncio.Event) -> None:
+async def _stop_at_the_end(
+    app: BatchApp, finish: asyncio.Event, patience_s: float | None, stop: asyncio.Event
+) -> None:
     await finish.wait()
+    try:
+        async with asyncio.timeout(patience_s):
+            await _at_the_end(app)
+    except TimeoutError:
+        logger.warning("not at the end of the topics after %g s; the rest is for later", patience_s)
+    stop.set()
+
+
+async def _at_the_end(app: BatchApp) -> None:
+    """Returns once everything that now lies on the assigned partitions was read."""
     progress = app.progress
     loop = asyncio.get_running_loop()
     ends: dict[tuple[str, int], int] = {}
@@ -205,13 +224,14 @@ async def _stop_at_the_end(app: BatchApp, finish: asyncio.Event, stop: asyncio.E
             continue
         if set(ends) != progress.assignment:
             ends, reached_s = await _ends(app), None
+            continue
         if progress.records != records:
             records, still_since_s = progress.records, loop.time()
-        if any(progress.partitions[each].acked < end for each, end in ends.items()):
+        parts = progress.partitions
+        if any(each not in parts or parts[each].acked < end for each, end in ends.items()):
             continue
         reached_s = reached_s or loop.time()
         if loop.time() > min(still_since_s + _IDLE_S, reached_s + _MORE_S):
-            stop.set()
             return
 
 

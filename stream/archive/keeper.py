@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,8 @@ from stream.batch.progress import BatchProgress, PartitionProgress
 from stream.batch.records import Chunk
 from stream.batch.source import Cut
 from stream.batch.table import StaleChunk
+
+logger = logging.getLogger(__name__)
 
 SCHEMAS: Final = {"clicks": CLICKS, "decisions": DECISIONS}
 
@@ -148,6 +151,9 @@ class Keeper:
             kind = self._kinds[topic]
             setattr(self.written, kind, getattr(self.written, kind) + rows.table.num_rows)
             self.written.files += files
+            logger.info(
+                "%d %s of %s in %d files", rows.table.num_rows, kind, part.shelf.name, files
+            )
 
     def _forget_lost(self) -> None:
         """Forgets partitions that were given away: their rows come again, to whoever owns them."""

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from stream.archive.app import Archive, changelogs, create_archive, run_archive
 from stream.archive.topics import create_changelogs
@@ -20,6 +21,9 @@ from stream.commands.arguments import (
     wall_clock_ms,
 )
 from stream.settings import Settings
+
+#: Whoever held standard input is gone, or waits: do not try for ever.
+_PATIENCE_S: Final = 60.0
 
 
 def archive(argv: Sequence[str]) -> int:
@@ -56,7 +60,7 @@ async def _run(settings: Settings, reader: Archive, *, once: bool, while_stdin: 
     if while_stdin:
         loop = asyncio.get_running_loop()
         threading.Thread(target=_wait_for_stdin, args=(loop, finish), daemon=True).start()
-    return await run_archive(reader, finish)
+    return await run_archive(reader, finish, _PATIENCE_S if while_stdin else None)
 
 
 def _wait_for_stdin(loop: asyncio.AbstractEventLoop, finish: asyncio.Event) -> None:

@@ -1,0 +1,224 @@
+"""What goes into the archive: the worker's own answer to what is accepted, as typed rows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from clickpath import simulation
+from clickpath.encoding import Encoder
+from clickpath.events import Click, Item
+from clickpath.logs import RawLine
+from clickpath.simulation.faults import shuffled_within, with_broken, with_duplicates
+from clickpath.vocabulary import canonical_action
+from clickpath.window import Window
+from clickpath.wire import click_to_json
+from clickpath.wire.records import decision_from_json
+from clickpath.wire.state import UserState, dump_path
+from stream.archive.columns import CLICKS, DECISIONS, Row, batch_of
+from stream.archive.place import Place
+from stream.archive.reader import read_clicks, read_decisions
+from stream.archive.shelf import Rows, Shelf, bucket_of
+from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.replay import Replay, hash_of_users
+from stream.settings import Settings
+from stream.wiring import make_handler
+
+NOW_MS = 1_800_000_000_000
+SETTINGS = Settings(model="none")
+
+
+def chunk_of(values: Iterable[bytes | None], topic: str = "clicks", at: int = 0) -> Chunk:
+    records = [
+        RawRecord(offset, NOW_MS + offset, None, value, ())
+        for offset, value in enumerate(values, start=at)
+    ]
+    return Chunk(topic, 0, records)
+
+
+def read(
+    values: Iterable[bytes], window: Window | None = None
+) -> tuple[list[Row], dict[bytes, UserState], Counter[str]]:
+    counts = Counter[str]()
+    rows, users = read_clicks(
+        chunk_of(values),
+        {},
+        window=window or SETTINGS.window,
+        max_future_ms=86_400_000,
+        clock=lambda: 0,
+        counts=counts,
+    )
+    return rows, users, counts
+
+
+def replayed(lines: Iterable[bytes]) -> tuple[Replay, list[OutputRecord]]:
+    outputs: list[OutputRecord] = []
+    handler = make_handler(SETTINGS, None, Encoder(SETTINGS.window))
+    run = Replay(handler, lambda: NOW_MS, outputs.append)
+    asyncio.run(run.run(RawLine(None, line, (), "") for line in lines))
+    return run, outputs
+
+
+def disorderly() -> list[bytes]:
+    """Clicks with copies, disorder beyond the lateness, and broken ones."""
+    clicks = list(simulation.simulate(4_000, 60, seed=5))
+    mixed = with_duplicates(shuffled_within(clicks, 2 * SETTINGS.window.lateness_ms, 5), 0.1, 5)
+    return [each.value for each in with_broken(map(click_to_json, mixed), 0.02, 5)]
+
+
+def clicks_of(rows: Iterable[dict[str, object]]) -> Iterator[Click]:
+    for row in rows:
+        items = tuple(Item(**item) for item in row["items"])  # type: ignore[attr-defined]
+        yield Click(
+            event_id=row["event_id"],  # type: ignore[arg-type]
+            user_id=row["user_id"],  # type: ignore[arg-type]
+            ts_ms=row["ts_ms"],  # type: ignore[arg-type]
+            action=canonical_action(row["type"]),  # type: ignore[arg-type]
+            type_name=row["type"],  # type: ignore[arg-type]
+            items=items,
+            value_cents=row["value_cents"],  # type: ignore[arg-type]
+        )
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of disorderly clicks and of the decisions because of them."""
+    root = tmp_path_factory.mktemp("archive")
+    lines = disorderly()
+    rows, _, _ = read(lines)
+    _, outputs = replayed(lines)
+    sent = [each.value for each in outputs if each.topic == "decisions"]
+    decisions, _ = read_decisions(chunk_of(sent, "decisions"), {}, Counter())
+    for kind, schema, found in (("clicks", CLICKS, rows), ("decisions", DECISIONS, decisions)):
+        shelf = Shelf(Place(str(root)), kind, kind, 0, buckets=4, clock=lambda: NOW_MS)
+        shelf.open()
+        table = pa.Table.from_batches([batch_of(found, schema)])
+        shelf.publish(Rows(table, 0, found[-1][-1] + 1))
+    return root
+
+
+def test_accepted_is_what_the_worker_accepts() -> None:
+    lines = disorderly()
+
+    rows, users, counts = read(lines)
+
+    run, _ = replayed(lines)
+    assert run.tally.accepted == len(rows) == counts["accepted"]
+    assert run.tally.duplicates == counts["duplicates"] > 0
+    assert run.tally.late == counts["late"] > 0
+    assert run.tally.dead_letters.total() == counts["dead_letters"] > 0
+    assert hash_of_users(users.items()) == run.state_hash()
+
+
+def test_replaying_the_archive_gives_the_worker_state(archive: Path) -> None:
+    rows = duckdb.sql(
+        f"select * from '{archive}/clicks/**/*.parquet' order by topic, partition, \"offset\""
+    ).arrow()
+    lines = [click_to_json(click) for click in clicks_of(pa.table(rows).to_pylist())]
+
+    run, _ = replayed(lines)
+    seen, _ = replayed(disorderly())
+
+    assert run.tally.accepted == len(lines) == seen.tally.accepted
+    assert run.state_hash() == seen.state_hash()
+
+
+def test_duckdb_and_polars_open_it_without_help(archive: Path) -> None:
+    for kind in ("clicks", "decisions"):
+        frame = pl.read_parquet(archive / kind)
+        (counted,) = duckdb.sql(f"select count(*) from '{archive}/{kind}/**/*.parquet'").fetchall()
+        assert (frame.height,) == counted
+    revenue = duckdb.sql(
+        f"select day, count(*), sum(len(items)) from '{archive}/clicks/**/*.parquet'"
+        " where type = 'purchase' and bucket = 1 group by day order by day"
+    ).fetchall()
+    assert len(revenue) > 0
+    assert pl.read_parquet(archive / "clicks").filter(pl.col("bucket") == 1).height > 0
+
+
+def test_a_user_is_in_one_bucket_and_a_row_on_its_utc_day(archive: Path) -> None:
+    users = duckdb.sql(
+        f"select distinct user_id, bucket from '{archive}/clicks/**/*.parquet'"
+    ).fetchall()
+    assert dict(users) == {user: bucket_of(user, 4) for user, _ in users}
+    assert len(users) == len({user for user, _ in users})
+    wrong = duckdb.sql(
+        f"select count(*) from '{archive}/clicks/**/*.parquet'"
+        " where day <> (make_timestamp(ts_ms * 1000))::date"
+    ).fetchall()
+    assert wrong == [(0,)]
+
+
+def test_a_decision_row_holds_the_record_and_its_fields(archive: Path) -> None:
+    rows = pl.read_parquet(archive / "decisions").to_dicts()
+
+    assert len(rows) > 50
+    for row in rows:
+        decision = decision_from_json(row["json"].encode(), SETTINGS.window)
+        assert row["decision_id"] == decision.decision_id
+        assert row["now_ms"] == decision.now_ms
+        assert row["state"] == dump_path(decision.path)
+        assert [(each["choice"], each["propensity"]) for each in row["action_set"]] == [
+            *decision.action_set
+        ]
+        assert (row["kind"], row["reason"]) == (decision.kind, decision.reason)
+
+
+def test_the_columns_of_a_click() -> None:
+    item = {"item_id": "sku-1", "category": "shoes", "price_cents": 4999, "quantity": 2}
+    event = {"event_id": "e-1", "type": "Product Added", "user_id": "u-1", "ts_ms": NOW_MS}
+    rows, _, _ = read([json.dumps({**event, "items": [item, {"item_id": "x"}]}).encode()])
+
+    [row] = batch_of(rows, CLICKS).to_pylist()
+
+    assert row == {
+        **event,
+        "items": [item, {"item_id": "x", "category": None, "price_cents": None, "quantity": 1}],
+        "value_cents": None,
+        "received_ms": NOW_MS,
+        "topic": "clicks",
+        "partition": 0,
+        "offset": 0,
+    }
+
+
+def test_the_present_is_that_of_the_record() -> None:
+    event = {"event_id": "e-1", "type": "view_item", "user_id": "u-1"}
+    day_ms = 86_400_000
+    in_time = json.dumps({**event, "ts_ms": NOW_MS + day_ms}).encode()
+    too_early = json.dumps({**event, "ts_ms": NOW_MS + day_ms + 1}).encode()
+
+    assert read([in_time])[2] == {"accepted": 1}
+    assert read([too_early])[2] == {"dead_letters": 1}
+
+
+def test_a_repeated_decision_is_archived_once() -> None:
+    _, outputs = replayed(disorderly())
+    sent = [each.value for each in outputs if each.topic == "decisions"]
+    # A worker that was killed decides again from its last commit on.
+    counts = Counter[str]()
+
+    rows, users = read_decisions(chunk_of([*sent[:100], *sent[40:]], "decisions"), {}, counts)
+    again, _ = read_decisions(chunk_of(sent, "decisions", at=10_000), users, counts)
+
+    assert [row[0] for row in rows] == [json.loads(each or b"")["decision_id"] for each in sent]
+    assert again == []
+    assert counts == {"decisions": len(sent), "repeated": 60 + len(sent)}
+
+
+def test_what_is_no_decision_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    counts = Counter[str]()
+
+    rows, _ = read_decisions(chunk_of([b"{}", None, b"\xff"], "decisions", at=7), {}, counts)
+
+    assert rows == []
+    assert counts == {"refused": 3}
+    assert "decisions[0], offset 7: this is no decision record: decision_id" in caplog.text
