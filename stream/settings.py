@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from clickpath.errors import ConfigError
 from clickpath.window import Window
@@ -14,30 +15,47 @@ from stream.topics import Topics
 
 PREFIX: Final = "CLICKPATH_"
 
+#: `host` or `host:port`; an IPv6 address stands in brackets.
+_ADDRESS: Final = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/;\[\]]+)(:(?P<port>[0-9]{1,5}))?")
+
+
+def _addresses(text: str) -> str:
+    for part in text.split(","):
+        found = _ADDRESS.fullmatch(part.strip())
+        if found is None or not 0 < int(found["port"] or 9092) < 1 << 16:
+            raise ValueError(f"{part.strip()!r} is no host:port")
+    return text
+
+
+#: The names that a broker takes for a topic.
+_TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
 
 class Settings(BaseModel):
     """Settings of one worker; every field is the variable CLICKPATH_<NAME IN CAPITALS>."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False
+    )
 
-    bootstrap_servers: str = Field(
-        "127.0.0.1:9092", min_length=1, description="Kafka brokers, host:port, comma-separated."
+    bootstrap_servers: Annotated[str, AfterValidator(_addresses)] = Field(
+        "127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated."
     )
     app_id: str = Field(
         "clickpath",
         pattern=r"^[A-Za-z0-9._-]+$",
         description="Consumer group; also the prefix of the changelog topic.",
     )
-    clicks_topic: str = Field("clicks", min_length=1, description="Topic of click events.")
-    decisions_topic: str = Field("decisions", min_length=1, description="Topic of decisions.")
-    interventions_topic: str = Field(
-        "interventions", min_length=1, description="Prefix of the topics of interventions."
+    clicks_topic: _TopicName = Field("clicks", description="Topic of click events.")
+    decisions_topic: _TopicName = Field("decisions", description="Topic of decisions.")
+    interventions_topic: _TopicName = Field(
+        "interventions", description="Prefix of the topics of interventions."
     )
-    dead_letter_topic: str = Field(
-        "clicks.dead-letter", min_length=1, description="Topic of records that are no event."
+    dead_letter_topic: _TopicName = Field(
+        "clicks.dead-letter", description="Topic of records that are no event."
     )
-    late_topic: str = Field(
-        "clicks.late", min_length=1, description="Topic of events behind the lateness bound."
+    late_topic: _TopicName = Field(
+        "clicks.late", description="Topic of events behind the lateness bound."
     )
     policy: str = Field("", description="Policy file; empty for the one that is shipped.")
     model: str = Field(
