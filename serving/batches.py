@@ -1,12 +1,9 @@
-"""Encoded paths -> input tensors of a model, and its outputs -> scores.
+"""Encoded paths -> input tensors of a model.
 
 A path is cut to the shortest of a few lengths ("time buckets") that holds it, chosen by its own
 length alone: short paths are cheap, and no path's scores depend on who else is in the batch. Nor
 do they depend on the number of rows, bit for bit, as long as one thread computes them and there is
 more than one row: of a single row onnxruntime sums in another order. So a single row runs twice.
-
-Probabilities are rounded to `DECIMALS`, which keeps records short and hides the last bits in which
-two machines may differ.
 """
 
 from __future__ import annotations
@@ -19,10 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clickpath.encoding import FEATURES
-from clickpath.errors import PredictorUnavailable
-from clickpath.scores import Scores
 
-DECIMALS: Final = 6
 _BUCKETS: Final = (8, 16, 32)
 
 
@@ -57,21 +51,3 @@ def batches(paths: Sequence[array[int]], steps: int, most_rows: int) -> Iterator
             if len(some) == 1:
                 some = np.repeat(some, 2)
             yield Batch(some, np.ascontiguousarray(encoded[some, :, :length]))
-
-
-def scores_of(
-    next_action: npt.NDArray[np.float32], purchase: npt.NDArray[np.float32]
-) -> list[Scores]:
-    """Scores from a model's outputs, shapes (batch, ACTION_COUNT) and (batch,).
-
-    Raises:
-        PredictorUnavailable: A value is not a probability.
-    """
-    both = np.concatenate([next_action, purchase[:, None]], axis=1).astype(np.float64)
-    # Written so that NaN fails it too.
-    if not bool(np.all((both >= 0.0) & (both <= 1.0 + 1e-6))):
-        raise PredictorUnavailable("the model gave a value that is no probability")
-    return [
-        Scores(tuple(row[:-1]), row[-1])
-        for row in np.minimum(np.round(both, DECIMALS), 1.0).tolist()
-    ]

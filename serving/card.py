@@ -1,4 +1,8 @@
-"""A model's card: what it is, what it was made of, and what it must be used with."""
+"""A model's card: what it is, what it was made of, and what it must be used with.
+
+A model has two graphs of the same weights: `model.onnx`, which says what a decision needs and what
+costs nothing more, and, where there are heads for tokens, `heads.onnx`, which says everything.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from clickpath.encoding import Encoder
 from clickpath.errors import ModelMismatch
 from clickpath.vocabulary import ACTIONS
+from serving.outputs import KNOWN_HEADS, REQUIRED_HEADS
 
 #: The files of a model, in a directory of its own.
 MODEL_FILE: Final = "model.onnx"
+HEADS_FILE: Final = "heads.onnx"
 CARD_FILE: Final = "card.json"
 
 
@@ -27,6 +33,10 @@ class Card(BaseModel):
         encoder: Fingerprint of the encoder that made the model's examples.
         actions: The vocabulary, in order of action id.
         steps: Longest path in steps.
+        heads: What `model.onnx` says; see `serving.outputs`.
+        all_heads: What `heads.onnx` says; none where there is no such file.
+        all_heads_sha256: Digest of `heads.onnx`.
+        calibration: By head, what its logits were corrected by after training.
         data: What it was trained on.
         metrics: How good it was, on data that it had not seen, beside the baselines.
         command: The exact command that made it.
@@ -41,6 +51,10 @@ class Card(BaseModel):
     # A JSON array is a list, which a strict tuple refuses.
     actions: tuple[str, ...] = Field(strict=False)
     steps: int = Field(ge=1)
+    heads: tuple[str, ...] = Field(default=REQUIRED_HEADS, strict=False)
+    all_heads: tuple[str, ...] = Field(default=(), strict=False)
+    all_heads_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    calibration: dict[str, JsonValue] = {}
     data: dict[str, JsonValue] = {}
     metrics: dict[str, JsonValue] = {}
     command: str
@@ -75,20 +89,26 @@ def write_card(card: Card, directory: Path) -> None:
     (directory / CARD_FILE).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-def read_model(directory: Path) -> bytes:
-    """The model file in a directory. It must hold all its weights: only this file has a digest.
+def read_model(directory: Path, *, every_head: bool = False) -> bytes:
+    """A model file in a directory. It must hold all its weights: only this file has a digest.
+
+    Args:
+        directory: Where.
+        every_head: Whether to read the graph with all heads.
 
     Raises:
         ModelMismatch: There is no such file.
     """
-    path = directory / MODEL_FILE
+    path = directory / (HEADS_FILE if every_head else MODEL_FILE)
     try:
         return path.read_bytes()
     except OSError as error:
         raise ModelMismatch(f"there is no model to read at {path}: {error.strerror}") from error
 
 
-def check_card(card: Card, model: bytes, encoder: Encoder, directory: Path) -> None:
+def check_card(
+    card: Card, model: bytes, encoder: Encoder, directory: Path, *, every_head: bool = False
+) -> None:
     """Checks that a card fits its model, the encoder and the vocabulary.
 
     Args:
@@ -96,16 +116,30 @@ def check_card(card: Card, model: bytes, encoder: Encoder, directory: Path) -> N
         model: The content of the model file.
         encoder: The encoder whose paths the model will be given.
         directory: How to call the model in messages.
+        every_head: Whether it is the graph with all heads.
 
     Raises:
         ModelMismatch: It does not fit; the message has both values.
     """
+    expected = card.all_heads_sha256 if every_head else card.sha256
     found = sha256(model).hexdigest()
-    if card.sha256 != found:
+    if expected != found:
         raise ModelMismatch(
-            f"the card in {directory} is of a model with digest {card.digest}, "
-            f"but {MODEL_FILE} has {found[:16]}"
+            f"the card in {directory} is of a model with digest {(expected or 'none')[:16]}, "
+            f"but {HEADS_FILE if every_head else MODEL_FILE} has {found[:16]}"
         )
+    heads = card.all_heads if every_head else card.heads
+    for head in REQUIRED_HEADS:
+        if head not in heads:
+            raise ModelMismatch(
+                f"the model in {directory} has no head {head}, which decisions need; "
+                f"it has {', '.join(heads)}"
+            )
+    for head in heads:
+        if head not in KNOWN_HEADS:
+            raise ModelMismatch(
+                f"the model in {directory} has a head {head}, here are {', '.join(KNOWN_HEADS)}"
+            )
     if card.actions != ACTIONS:
         at = next(
             (n for n, (a, b) in enumerate(zip(card.actions, ACTIONS, strict=False)) if a != b),

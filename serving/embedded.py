@@ -6,7 +6,6 @@ Rules
 2.  A call that is past its deadline raises at once. Its run is told to stop; until it has, later
     calls wait for the thread no longer than their own deadlines allow, and no more than
     `waiting_limit` are in hand at once. So nothing piles up behind a run that is stuck.
-3.  Errors of onnxruntime become ours here, by `_RUNTIME_ERRORS`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,40 +15,16 @@ from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
 
-import numpy as np
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
-from clickpath.encoding import FEATURES, Encoder
-from clickpath.errors import ModelMismatch, PredictorTimeout, PredictorUnavailable
+from clickpath.encoding import Encoder
+from clickpath.errors import PredictorTimeout, PredictorUnavailable
 from clickpath.scores import Scores
-from clickpath.vocabulary import ACTION_COUNT
-from serving.batches import batches, scores_of, time_buckets
-from serving.card import Card, check_card, read_card, read_model
-
-INPUT_NAME: Final = "paths"
-OUTPUT_NAMES: Final = ("next_action", "purchase")
-
-#: Everything that onnxruntime raises: none of them has a base class in common but `Exception`.
-_RUNTIME_ERRORS: Final = (
-    runtime_state.DeviceReset,
-    runtime_state.EngineError,
-    runtime_state.EPFail,
-    runtime_state.Fail,
-    runtime_state.InvalidArgument,
-    runtime_state.InvalidGraph,
-    runtime_state.InvalidProtobuf,
-    runtime_state.ModelLoadCanceled,
-    runtime_state.ModelLoaded,
-    runtime_state.ModelRequiresCompilation,
-    runtime_state.NoModel,
-    runtime_state.NoSuchFile,
-    runtime_state.NotFound,
-    runtime_state.NotImplemented,
-    runtime_state.RuntimeException,
-)
+from serving.batches import batches
+from serving.card import Card
+from serving.graph import Graph
+from serving.outputs import scores_of
 
 
 def shipped_model() -> Path:
@@ -60,14 +35,15 @@ def shipped_model() -> Path:
 class EmbeddedPredictor:
     """Scores paths with an ONNX model; see `serving.predictor.Predictor` for the contract.
 
-    The model takes `paths`, int64 of shape (batch, FEATURES, time), and gives `next_action`,
-    float32 of shape (batch, ACTION_COUNT), and `purchase`, float32 of shape (batch,): both are
-    probabilities.
+    The model takes `paths`, int64 of shape (batch, FEATURES, time), and gives what
+    `serving.outputs` names.
 
     Args:
-        directory: Holds `model.onnx` and `card.json`.
+        directory: Holds the model and its card.
         encoder: The encoder whose paths it will be given.
         threads: Threads within one run. More than one may change the last bits of a score.
+        every_head: Whether to ask all heads, candidates for the next item among them; by default
+            only those that cost next to nothing beside the two that decisions need.
         most_rows: Largest batch that is run at once.
         waiting_limit: Most calls in hand, the running one included.
 
@@ -81,19 +57,17 @@ class EmbeddedPredictor:
         encoder: Encoder,
         *,
         threads: int = 1,
+        every_head: bool = False,
         most_rows: int = 64,
         waiting_limit: int = 64,
     ) -> None:
-        self.card: Card = read_card(directory)
-        model = read_model(directory)
-        check_card(self.card, model, encoder, directory)
+        self._graph = Graph(directory, encoder, threads=threads, every_head=every_head)
+        self.card: Card = self._graph.card
         self._steps = encoder.window.steps
         self._most_rows = most_rows
         self._waiting_limit = waiting_limit
         self._waiting = 0
         self._closed = False
-        self._session = _session(model, threads, directory)
-        self._check_model(directory)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="clickpath-model")
         self._free = asyncio.Lock()
 
@@ -148,42 +122,10 @@ class EmbeddedPredictor:
         for batch in batches(paths, self._steps, self._most_rows):
             if options.terminate:
                 raise PredictorTimeout("nobody waits for these scores any more")
-            try:
-                outputs = self._session.run(OUTPUT_NAMES, {INPUT_NAME: batch.paths}, options)
-            except _RUNTIME_ERRORS as error:
-                raise PredictorUnavailable(f"the embedded model failed: {error}") from error
-            for row, scores in zip(batch.rows, scores_of(*outputs), strict=True):
+            outputs = self._graph.run(batch.paths, options)
+            for row, scores in zip(batch.rows, scores_of(outputs), strict=True):
                 results[row] = scores
         return [scores for scores in results if scores is not None]
-
-    def _check_model(self, directory: Path) -> None:
-        """Runs one path of each length through the model, which warms it as well."""
-        for length in time_buckets(self._steps):
-            paths = np.ones((2, FEATURES, length), dtype=np.int64)
-            try:
-                next_action, purchase = self._session.run(OUTPUT_NAMES, {INPUT_NAME: paths})
-            except (*_RUNTIME_ERRORS, ValueError) as error:
-                raise ModelMismatch(f"the model in {directory} cannot be run: {error}") from error
-            if next_action.shape != (2, ACTION_COUNT) or purchase.shape != (2,):
-                raise ModelMismatch(
-                    f"the model in {directory} gives shapes {next_action.shape} and "
-                    f"{purchase.shape} for 2 paths, expected (2, {ACTION_COUNT}) and (2,)"
-                )
-            try:
-                scores_of(next_action, purchase)
-            except PredictorUnavailable as error:
-                raise ModelMismatch(f"the model in {directory}: {error}") from error
-
-
-def _session(model: bytes, threads: int, directory: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # fatal only: whatever fails is raised
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except _RUNTIME_ERRORS as error:
-        raise ModelMismatch(f"onnxruntime cannot load the model in {directory}: {error}") from error
 
 
 def _release(loop: asyncio.AbstractEventLoop, free: asyncio.Lock) -> None:

@@ -16,10 +16,13 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
 
 from clickpath.encoding import Encoder
 from clickpath.errors import ModelMismatch, PredictorTimeout, PredictorUnavailable
+from clickpath.scores import Candidate
 from clickpath.vocabulary import ACTION_COUNT, ACTIONS
-from serving.batches import batches, scores_of, time_buckets
-from serving.card import CARD_FILE, MODEL_FILE, Card, read_card, write_card
-from serving.embedded import _RUNTIME_ERRORS, EmbeddedPredictor
+from serving.batches import batches, time_buckets
+from serving.card import CARD_FILE, HEADS_FILE, MODEL_FILE, Card, read_card, write_card
+from serving.embedded import EmbeddedPredictor
+from serving.graph import _RUNTIME_ERRORS
+from serving.outputs import scores_of
 
 MakePath = Callable[..., "array[int]"]
 
@@ -39,6 +42,9 @@ def changed(card: Card, **fields: object) -> Card:
         ({"steps": 20}, "reads paths of 20 steps, the window keeps 50"),
         ({"actions": (*ACTIONS[:-1], "wave")}, "has action 21 as 'wave', here it is 'other'"),
         ({"actions": ACTIONS[:-1]}, "has action 21 as nothing, here it is 'other'"),
+        ({"heads": ("next_action",)}, "has no head purchase, which decisions need"),
+        ({"heads": ("next_action", "purchase", "mood")}, "has a head mood, here are next_action"),
+        ({"heads": ("next_action", "purchase", "leave")}, "has no output leave"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused_with_both_values(
@@ -199,7 +205,7 @@ def test_a_value_that_is_no_probability_never_becomes_a_score(value: float) -> N
     purchase = np.array([value], dtype=np.float32)
 
     with pytest.raises(PredictorUnavailable, match="no probability"):
-        scores_of(next_action, purchase)
+        scores_of({"next_action": next_action, "purchase": purchase})
 
 
 def test_a_single_row_runs_twice_since_the_runtime_sums_it_otherwise(make_path: MakePath) -> None:
@@ -207,3 +213,37 @@ def test_a_single_row_runs_twice_since_the_runtime_sums_it_otherwise(make_path: 
 
     assert batch.rows.tolist() == [0, 0]
     assert batch.paths.shape == (2, 6, 8)
+
+
+def test_heads_that_a_model_has_beside_the_required_ones_come_as_other_scores() -> None:
+    half = np.full((2,), 0.5, dtype=np.float32)
+    outputs = {
+        "next_action": np.full((2, ACTION_COUNT), 1 / 22, dtype=np.float32),
+        "next_item": np.array([[0.7, 0.2], [0.6, 0.1]], dtype=np.float32),
+        "next_item_token": np.array([[11, 12], [13, 14]], dtype=np.int64),
+        "purchase": half,
+        "leave": half / 2,
+    }
+
+    first, second = scores_of(outputs)
+
+    assert first.others is not None
+    assert first.others.leave == 0.25
+    assert first.others.return_7d is None
+    assert first.others.next_item == (Candidate(11, 0.7), Candidate(12, 0.2))
+    assert first.others.next_category == ()
+    assert second.others is not None
+    assert second.others.next_item[0].token == 13
+
+
+def test_a_graph_with_every_head_needs_a_file_and_a_digest_of_its_own(
+    model_directory: Path, card: Card, encoder: Encoder
+) -> None:
+    with pytest.raises(ModelMismatch, match=r"no model to read at .*heads\.onnx"):
+        EmbeddedPredictor(model_directory, encoder, every_head=True)
+    (model_directory / HEADS_FILE).write_bytes((model_directory / MODEL_FILE).read_bytes())
+    with pytest.raises(ModelMismatch, match=r"digest none, but heads\.onnx has"):
+        EmbeddedPredictor(model_directory, encoder, every_head=True)
+    whole = changed(card, all_heads=card.heads, all_heads_sha256=card.sha256)
+    write_card(whole, model_directory)
+    assert EmbeddedPredictor(model_directory, encoder, every_head=True).digest == card.digest

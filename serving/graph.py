@@ -1,0 +1,113 @@
+"""A model's graph in onnxruntime: checked when it is loaded, then run, nothing else.
+
+Errors of onnxruntime become ours here, by `_RUNTIME_ERRORS`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime_state
+
+from clickpath.encoding import FEATURES, Encoder
+from clickpath.errors import ModelMismatch, PredictorUnavailable
+from serving.batches import time_buckets
+from serving.card import Card, check_card, read_card, read_model
+from serving.outputs import Outputs, output_names, scores_of, wrong_shape
+
+INPUT_NAME: Final = "paths"
+
+#: Everything that onnxruntime raises: none of them has a base class in common but `Exception`.
+_RUNTIME_ERRORS: Final = (
+    runtime_state.DeviceReset,
+    runtime_state.EngineError,
+    runtime_state.EPFail,
+    runtime_state.Fail,
+    runtime_state.InvalidArgument,
+    runtime_state.InvalidGraph,
+    runtime_state.InvalidProtobuf,
+    runtime_state.ModelLoadCanceled,
+    runtime_state.ModelLoaded,
+    runtime_state.ModelRequiresCompilation,
+    runtime_state.NoModel,
+    runtime_state.NoSuchFile,
+    runtime_state.NotFound,
+    runtime_state.NotImplemented,
+    runtime_state.RuntimeException,
+)
+
+
+class Graph:
+    """The graph of a model in a directory; see `serving.card` for its files.
+
+    Args:
+        directory: Holds the model and its card.
+        encoder: The encoder whose paths it will be given.
+        threads: Threads within one run. More than one may change the last bits of a probability.
+        every_head: Whether to load the graph with all heads, in place of the worker's.
+
+    Raises:
+        ModelMismatch: The model fits neither its card, the encoder nor the contract.
+    """
+
+    def __init__(
+        self, directory: Path, encoder: Encoder, *, threads: int = 1, every_head: bool = False
+    ) -> None:
+        self.card: Card = read_card(directory)
+        model = read_model(directory, every_head=every_head)
+        check_card(self.card, model, encoder, directory, every_head=every_head)
+        self.heads = self.card.all_heads if every_head else self.card.heads
+        self._steps = encoder.window.steps
+        self._names = output_names(self.heads)
+        self._session = _session(model, threads, directory)
+        self._check(directory)
+
+    def run(
+        self, paths: npt.NDArray[np.int64], options: onnxruntime.RunOptions | None = None
+    ) -> Outputs:
+        """The outputs for paths of shape (batch, FEATURES, time), by name.
+
+        Raises:
+            PredictorUnavailable: The run failed, or was told to stop.
+        """
+        try:
+            outputs = self._session.run(self._names, {INPUT_NAME: paths}, options)
+        except _RUNTIME_ERRORS as error:
+            raise PredictorUnavailable(f"the embedded model failed: {error}") from error
+        return dict(zip(self._names, outputs, strict=True))
+
+    def _check(self, directory: Path) -> None:
+        """Runs paths of each length through the model, which warms it as well."""
+        there = {output.name for output in self._session.get_outputs()}
+        missing = [name for name in self._names if name not in there]
+        if missing:
+            raise ModelMismatch(
+                f"the model in {directory} has no output {missing[0]}, but its card names the head"
+            )
+        for length in time_buckets(self._steps):
+            try:
+                outputs = self.run(np.ones((2, FEATURES, length), dtype=np.int64))
+            except (PredictorUnavailable, ValueError) as error:
+                raise ModelMismatch(f"the model in {directory} cannot be run: {error}") from error
+            wrong = wrong_shape(outputs, rows=2)
+            if wrong is not None:
+                raise ModelMismatch(f"the model in {directory} {wrong}")
+            try:
+                scores_of(outputs)
+            except PredictorUnavailable as error:
+                raise ModelMismatch(f"the model in {directory}: {error}") from error
+
+
+def _session(model: bytes, threads: int, directory: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # fatal only: whatever fails is raised
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except _RUNTIME_ERRORS as error:
+        raise ModelMismatch(f"onnxruntime cannot load the model in {directory}: {error}") from error
