@@ -215,7 +215,7 @@ async def create_topics(
         await admin.start()
     except KafkaConnectionError as error:
         await admin.close()
-        raise UsageError(f"no broker answers at {bootstrap_servers}: {error}") from error
+        raise UsageError(f"no broker answers at {bootstrap_servers}") from error
     try:
         async with asyncio.timeout(timeout_s):
             known = set(await admin.list_topics())

@@ -58,6 +58,11 @@ class Pages:
         application.router.add_get("/metrics", self._metrics_page)
         self._runner = web.AppRunner(application, access_log=None)
 
+    @property
+    def address(self) -> str:
+        """Where they listen, `host:port`."""
+        return f"{self._host}:{self.port}"
+
     async def start(self) -> None:
         """Begins to listen.
 

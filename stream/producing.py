@@ -52,7 +52,7 @@ async def produce(
         await producer.start()
     except KafkaConnectionError as error:
         await producer.stop()
-        raise UsageError(f"no broker answers at {bootstrap_servers}: {error}") from error
+        raise UsageError(f"no broker answers at {bootstrap_servers}") from error
     try:
         return await _send(producer, lines, topic, events_per_s, progress)
     except KafkaError as error:

@@ -39,7 +39,7 @@ async def _consumer(bootstrap_servers: str) -> AsyncIterator[AIOKafkaConsumer]:
     try:
         await consumer.start()
     except KafkaConnectionError as error:
-        raise UsageError(f"no broker answers at {bootstrap_servers}: {error}") from error
+        raise UsageError(f"no broker answers at {bootstrap_servers}") from error
     else:
         yield consumer
     finally:

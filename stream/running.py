@@ -29,7 +29,7 @@ async def _run(worker: Worker, predictor: Predictor | None) -> int:
     try:
         await worker.pages.start()
     except OSError as error:
-        raise UsageError(f"the pages cannot listen on port {worker.pages.port}: {error}") from error
+        raise UsageError(f"the pages cannot listen on {worker.pages.address}: {error}") from error
     digests = worker.handler.digests
     logger.info(
         "pages on port %d; model %s, policy %s, encoder %s",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
+from math import inf, nan
 
 from clickpath.cli import CommandParser
 from stream.settings import Settings, load_settings
@@ -13,6 +16,9 @@ from stream.settings import Settings, load_settings
 
 def parser(name: str, summary: str) -> CommandParser:
     """The parser of one command, with `--json`."""
+    # The client's own lines about a broker that does not answer; the command says it in a sentence.
+    # Where a program sets logging up, as the worker does, they are still logged.
+    logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     parser = CommandParser(prog=f"clickpath {name}", description=summary)
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object as the last line of stdout"
@@ -28,6 +34,23 @@ def add_brokers(parser: CommandParser, *, required: bool = False) -> None:
         metavar="HOST:PORT",
         help="Kafka brokers, comma-separated (else CLICKPATH_BOOTSTRAP_SERVERS)",
     )
+
+
+def add_rate(parser: CommandParser) -> None:
+    """Adds `--rate`."""
+    parser.add_argument(
+        "--rate", type=_rate, metavar="N", help="events a second; default: as fast as it goes"
+    )
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = nan
+    if not 0 < rate < inf:
+        raise ArgumentTypeError(f"{text!r} is no number above 0")
+    return rate
 
 
 def settings_of(**given: object) -> Settings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from math import inf
 
 from stream.commands.arguments import parser
 from stream.demo import Demo, print_summary, run_demo
@@ -26,7 +27,7 @@ def demo(argv: Sequence[str]) -> int:
     )
     options = arguments.parse_args(argv)
     for name in ("events", "users", "rate"):
-        if not getattr(options, name) > 0:
+        if not 0 < getattr(options, name) < inf:
             arguments.error(f"--{name} is {getattr(options, name)}, must be above 0")
     account = asyncio.run(
         run_demo(

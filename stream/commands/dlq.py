@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from argparse import SUPPRESS
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from clickpath.errors import BadEvent, UsageError
+from clickpath.errors import BAD_EVENT_CODES, BadEvent, UsageError
 from clickpath.logs import RawLine
 from clickpath.wire import parse
 from stream.commands.arguments import (
@@ -46,8 +47,14 @@ def dlq(argv: Sequence[str]) -> int:
     redriving.add_argument("--dry-run", action="store_true", help="only tell what would be sent")
     for action in (listing, redriving):
         add_brokers(action)
-        action.add_argument("--reason", metavar="CODE", help="only those with this reason")
-        action.add_argument("--json", action="store_true", default=False)
+        action.add_argument(
+            "--reason",
+            choices=sorted(BAD_EVENT_CODES),
+            metavar="CODE",
+            help="only those with this reason",
+        )
+        # Before or after the action: what is not given here must not undo what was given there.
+        action.add_argument("--json", action="store_true", default=SUPPRESS)
     options = arguments.parse_args(argv)
     settings = settings_of(bootstrap_servers=options.bootstrap_servers)
     if options.action == "redrive" and options.file is not None:
@@ -131,7 +138,7 @@ def _read(file: Path) -> Iterator[Letter]:
                 where = f"{file}:{number}"
                 try:
                     fields: Any = json.loads(line)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise UsageError(f"{where} is no JSON: {error}") from error
                 yield letter_from_json(fields, where)
     except (OSError, UnicodeDecodeError) as error:

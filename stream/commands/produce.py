@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from clickpath.logs import FORMATS, RawLine, read_log
-from stream.commands.arguments import add_brokers, parser, print_result, settings_of
+from stream.commands.arguments import add_brokers, add_rate, parser, print_result, settings_of
 from stream.producing import produce as produce_lines
 
 
@@ -24,10 +24,8 @@ def produce(argv: Sequence[str]) -> int:
     )
     add_brokers(arguments)
     arguments.add_argument("--topic", help="default: the settings' clicks topic")
-    arguments.add_argument("--rate", type=float, metavar="N", help="events a second; default all")
+    add_rate(arguments)
     options = arguments.parse_args(argv)
-    if options.rate is not None and not options.rate > 0:
-        arguments.error(f"--rate is {options.rate}, must be above 0")
     settings = settings_of(bootstrap_servers=options.bootstrap_servers, clicks_topic=options.topic)
     lines = read_log(Path(options.file), options.format)
     result = send_with_progress(

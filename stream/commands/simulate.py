@@ -12,7 +12,7 @@ from clickpath.events import Click
 from clickpath.logs import RawLine
 from clickpath.simulation import simulate as simulate_clicks
 from clickpath.wire import click_to_json
-from stream.commands.arguments import parser, print_result, settings_of
+from stream.commands.arguments import add_rate, parser, print_result, settings_of
 from stream.commands.produce import send_with_progress
 
 
@@ -25,7 +25,7 @@ def simulate(argv: Sequence[str]) -> int:
     target = arguments.add_mutually_exclusive_group(required=True)
     target.add_argument("--out", metavar="FILE", help="JSON lines; - is stdout")
     target.add_argument("--bootstrap-servers", metavar="HOST:PORT", help="send to the clicks topic")
-    arguments.add_argument("--rate", type=float, metavar="N", help="events a second; default all")
+    add_rate(arguments)
     options = arguments.parse_args(argv)
     for name in ("events", "users"):
         if getattr(options, name) < 1:

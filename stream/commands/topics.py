@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from aiokafka.errors import KafkaError
+
+from clickpath.errors import UsageError
 from stream.broker import TopicSpec, create_topics
 from stream.commands.arguments import add_brokers, parser, print_result, settings_of
 
@@ -30,7 +33,10 @@ def topics(argv: Sequence[str]) -> int:
         )
         for name, config in settings.topics.configs().items()
     }
-    created = asyncio.run(create_topics(settings.bootstrap_servers, specs))
+    try:
+        created = asyncio.run(create_topics(settings.bootstrap_servers, specs))
+    except KafkaError as error:
+        raise UsageError(f"{settings.bootstrap_servers} refused: {error}") from error
     print_result(
         {"created": sorted(created), "existing": sorted(set(specs) - set(created))},
         as_json=options.json,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,12 +49,11 @@ def why(argv: Sequence[str]) -> int:
 
 
 def _find_in_file(log: Path, decision_id: str) -> bytes | None:
-    wanted = f'"{decision_id}"'.encode()
     found: bytes | None = None
     try:
         with log.open("rb") as lines:
             for line in lines:
-                if wanted in line:
+                if _is_decision(line, decision_id):
                     found = line
     except OSError as error:
         raise UsageError(f"cannot read {log}: {error}") from error
@@ -62,12 +62,22 @@ def _find_in_file(log: Path, decision_id: str) -> bytes | None:
 
 async def _find_on_topic(settings: Settings, decision_id: str) -> bytes | None:
     """The decision with this id; the last one, when a crash repeated it."""
-    wanted = f'"{decision_id}"'.encode()
     found: bytes | None = None
     async for record in read_topic(settings.bootstrap_servers, settings.decisions_topic):
-        if record.value is not None and wanted in record.value:
+        if record.value is not None and _is_decision(record.value, decision_id):
             found = record.value
     return found
+
+
+def _is_decision(raw: bytes, decision_id: str) -> bool:
+    """Whether this is the record of a decision; an event may have an id that looks like one."""
+    if f'"{decision_id}"'.encode() not in raw:
+        return False
+    try:
+        record = json.loads(raw)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and record.get("decision_id") == decision_id
 
 
 async def _explain(settings: Settings, decision: Decision) -> dict[str, object]:

@@ -1,6 +1,9 @@
 """Commands without a broker: what they print, write and refuse."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,6 +85,47 @@ def test_why_makes_a_logged_decision_again_and_finds_a_change(
     assert "propensity" in str(result["differences"])
 
 
+def test_why_is_not_misled_by_an_event_that_is_called_like_a_decision(
+    clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["replay", str(clicks), "--model", "none", "--out", str(tmp_path)])
+    log = tmp_path / "decisions.jsonl"
+    first, second, *_ = log.read_text().splitlines()
+    decision_id = json.loads(first)["decision_id"]
+    other = json.loads(second) | {"event_id": decision_id}
+    log.write_text(f"{first}\n{json.dumps(other)}\n")
+    capsys.readouterr()
+
+    assert main(["why", decision_id, "--log", str(log), "--model", "none", "--json"]) == 0
+    assert last_line(capsys)["decision_id"] == decision_id
+
+
+@pytest.mark.parametrize("arguments", [["--json", "redrive"], ["redrive", "--json"]])
+def test_json_may_stand_before_or_after_an_action(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    letters = tmp_path / "letters.jsonl"
+    letters.write_text("")
+
+    assert main(["dlq", *arguments, str(letters), "--dry-run"]) == 0
+    assert last_line(capsys)["would_send"] == 0
+
+
+def test_a_broker_that_does_not_answer_is_one_line(clicks: Path, repository: Path) -> None:
+    command = [sys.executable, "-m", "clickpath", "produce", str(clicks)]
+    ended = subprocess.run(
+        [*command, "--bootstrap-servers", "127.0.0.1:1"],
+        cwd=repository,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 2
+    assert ended.stderr == "clickpath: no broker answers at 127.0.0.1:1\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -93,11 +137,15 @@ def test_why_makes_a_logged_decision_again_and_finds_a_change(
         (["simulate", "--events", "5"], 2, "--out"),
         (["demo", "--rate", "-1"], 2, "--rate is -1"),
         (["topics", "create", "--partitions", "0"], 2, "--partitions is 0"),
-        (["produce", "x", "--rate", "0"], 2, "--rate is 0"),
+        (["demo", "--rate", "inf"], 2, "--rate is inf"),
+        (["produce", "x", "--rate", "0"], 2, "--rate: '0' is no number above 0"),
+        (["simulate", "--bootstrap-servers", "x", "--rate", "nan"], 2, "--rate: 'nan'"),
+        (["simulate", "--bootstrap-servers", "a:b"], 2, "'a:b' is no host:port"),
         (["worker", "--web-port", "99999", "--model", "none"], 2, "CLICKPATH_WEB_PORT"),
         (["worker", "--model", "no-such-model"], 1, "no-such-model"),
         (["dlq"], 2, "list|redrive"),
         (["dlq", "redrive", "no-such.jsonl"], 2, "no-such.jsonl"),
+        (["dlq", "list", "--reason", "not-json"], 2, "not-json"),
         (["topics", "create", "--bootstrap-servers", "127.0.0.1:1"], 2, "127.0.0.1:1"),
         (["produce", __file__, "--bootstrap-servers", "127.0.0.1:1"], 2, "127.0.0.1:1"),
         (["state", "hash", "--bootstrap-servers", "127.0.0.1:1"], 2, "127.0.0.1:1"),
