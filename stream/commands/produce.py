@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from clickpath.errors import UsageError
 from clickpath.logs import FORMATS, RawLine, read_log
 from stream.commands.arguments import add_brokers, add_rate, parser, print_result, settings_of
 from stream.producing import produce as produce_lines
@@ -32,6 +33,8 @@ def produce(argv: Sequence[str]) -> int:
         lines, settings.bootstrap_servers, settings.clicks_topic, options.rate
     )
     print_result(result, as_json=options.json)
+    if not result["events"]:
+        raise UsageError(f"{options.file} holds no record")
     return 0
 
 

@@ -45,6 +45,12 @@ def replay(argv: Sequence[str]) -> int:
     calm_collector()
     result = asyncio.run(_replay(settings, Path(options.file), options.format, out))
     print_result(result, as_json=options.json)
+    if not result["events_in"]:
+        raise UsageError(f"{options.file} holds no record")
+    if result["dead_letters"] == result["events_in"]:
+        raise UsageError(
+            f"no record of {options.file} is an event, perhaps for being of another --format"
+        )
     return 0
 
 

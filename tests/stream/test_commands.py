@@ -100,6 +100,22 @@ def test_why_is_not_misled_by_an_event_that_is_called_like_a_decision(
     assert last_line(capsys)["decision_id"] == decision_id
 
 
+@pytest.mark.parametrize(
+    ("content", "message"), [("", "holds no record"), ("1,2,3,pv,4\n", "no record of")]
+)
+def test_a_file_without_a_single_event_is_a_mistake(
+    content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "clicks.jsonl"
+    file.write_text(content)
+
+    assert main(["replay", str(file), "--model", "none", "--json"]) == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["accepted"] == 0
+    assert message in printed.err
+    assert len(printed.err.splitlines()) == 1
+
+
 @pytest.mark.parametrize("arguments", [["--json", "redrive"], ["redrive", "--json"]])
 def test_json_may_stand_before_or_after_an_action(
     arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
