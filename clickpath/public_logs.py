@@ -26,7 +26,7 @@ from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
 from clickpath.errors import BadEvent, UsageError
-from clickpath.events import Click, Item
+from clickpath.events import MAX_ITEMS, MAX_TS_MS, Click, Item
 from clickpath.ids import derived_event_id
 
 _T = TypeVar("_T")
@@ -165,7 +165,12 @@ def _session_clicks(
     for order, of_order in orders.items():
         pieces = Counter(each.item_id for each in of_order)
         items = tuple(Item(each, category_of.get(each), None, n) for each, n in pieces.items())
-        bought = click("purchase", min(each.elapsed_ms for each in of_order), items, order)
+        elapsed_ms = min(each.elapsed_ms for each in of_order)
+        if len(items) > MAX_ITEMS:
+            unread = [Reading(each.line, None) for each in of_order]
+            readings += [(midnight_ms + elapsed_ms, reading) for reading in unread]
+            continue
+        bought = click("purchase", elapsed_ms, items, order)
         readings.append((bought.ts_ms, Reading(of_order[0].line, bought)))
     return [reading for _, reading in sorted(readings, key=itemgetter(0))]
 
@@ -174,6 +179,8 @@ def _view(line: Line) -> _View:
     session, _, item_id, elapsed_ms, day = _cells(line, ";", 5)
     midnight = datetime.combine(date.fromisoformat(day), time(), UTC)
     midnight_ms = int(midnight.timestamp()) * _SECOND_MS
+    if not 0 <= midnight_ms <= MAX_TS_MS - _LONGEST_SESSION_MS:
+        raise ValueError(f"{day} is not in 1970 to 9999")
     return _View(line, session, item_id, _elapsed_ms(elapsed_ms), midnight_ms)
 
 

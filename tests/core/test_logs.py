@@ -189,6 +189,24 @@ def test_diginetica_s_views_and_purchases_meet_in_their_session(tmp_path: Path) 
     ]
 
 
+@pytest.mark.parametrize("day", [b"1969-12-31", b"0001-01-01", b"9999-12-31"])
+def test_a_day_of_diginetica_beyond_all_events_is_handed_out_as_it_is(
+    tmp_path: Path, day: bytes
+) -> None:
+    folder = diginetica(tmp_path, VIEWS + b"9;7;10;5;" + day + b"\n")
+    broken = [line.value for line in read_log(folder, "diginetica_raw") if line.key is None]
+    assert broken == [b"9;7;10;5;" + day]
+
+
+def test_an_order_of_diginetica_with_too_many_products_is_handed_out_as_it_is(
+    tmp_path: Path,
+) -> None:
+    rows = [b"2;7;5;2016-05-10;902;%d" % item for item in range(201)]
+    folder = diginetica(tmp_path, purchases=PURCHASES + b"\n".join(rows))
+    broken = [line.value for line in read_log(folder, "diginetica_raw") if line.key is None]
+    assert broken == rows
+
+
 def test_diginetica_may_be_named_by_its_views(tmp_path: Path) -> None:
     folder = diginetica(tmp_path)
     by_file = clicks(folder / "train-item-views.csv", "diginetica_raw")
