@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from clickpath.cli import CommandParser
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
-from clickpath.logs import FORMATS
 from clickpath.window import Window
 
 if TYPE_CHECKING:
@@ -27,14 +26,14 @@ def train(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     _check(options)
     # Only now: torch and transformers take seconds to import.
-    from training.corpus import Corpus, LogFile, Simulated
+    from training.corpus import Corpus, Simulated, corpus_at
     from training.run import Run, execute
     from training.train import TrainConfig
 
     corpus: Corpus = (
         Simulated(options.events, options.users, options.seed)
         if options.corpus is None
-        else LogFile(Path(options.corpus), options.format)
+        else corpus_at(options.corpus, options.format)
     )
     loop = TrainConfig(seed=options.seed, epochs=options.epochs, minutes=options.minutes)
     run = Run(
@@ -54,15 +53,24 @@ def train(argv: Sequence[str]) -> int:
 
 
 def _parser() -> CommandParser:
+    from training.corpus import CORPUS_FORMATS
+
     parser = CommandParser(
         prog="clickpath train",
         description="Trains a model on simulated or logged clicks, measures it beside baselines on "
         "later ones, and exports it for serving.",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="where the results go")
-    parser.add_argument("--corpus", metavar="PATH", help="a log, in order of time; else simulated")
     parser.add_argument(
-        "--format", default="clickpath", choices=sorted(FORMATS), help="of it; default clickpath"
+        "--corpus",
+        metavar="PATH",
+        help="a path or address of clicks, in order of time; else simulated",
+    )
+    parser.add_argument(
+        "--format",
+        default="clickpath",
+        choices=sorted(CORPUS_FORMATS),
+        help="of it; default clickpath",
     )
     parser.add_argument("--events", type=int, default=600_000, help="simulated; default 600000")
     parser.add_argument("--users", type=int, default=12_000, help="simulated; default 12000")
@@ -86,8 +94,6 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError(f"--{name} is {getattr(options, name)}, must be at least 1")
     if options.minutes is not None and not options.minutes > 0:
         raise UsageError(f"--minutes is {options.minutes}, must be above 0")
-    if options.corpus is not None and not Path(options.corpus).exists():
-        raise UsageError(f"there is no corpus at {options.corpus}")
 
 
 class _Shown:

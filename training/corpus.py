@@ -1,40 +1,86 @@
-"""Where the clicks of a training run come from."""
+"""Where the clicks of a training run come from.
+
+Every corpus gives its clicks one by one, in order of arrival for each user, so that none of them
+has to fit into memory. The rows of an archive tell their place in the order of arrival themselves.
+"""
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
+from hashlib import file_digest
+from itertools import count
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
 
 from clickpath.errors import BadEvent, UsageError
 from clickpath.events import MAX_TS_MS, Click
-from clickpath.logs import read_log
+from clickpath.logs import FORMATS, read_log
 from clickpath.simulation import simulate
-from clickpath.wire import parse
-from training.examples import Cuts
+from clickpath.wire import canonical, parse
+from training.examples import Entry, entry_of
+from training.manifest import Source
 
-#: Shares of the clicks, by time, after which the parts valid and test begin.
-_CUT_SHARES: Final = (0.7, 0.85)
+#: Public logs: no worker has seen them, and they are cleaned.
+FOREIGN: Final = frozenset({"taobao", "diginetica_raw", "diginetica_sessions"})
 
-#: A corpus of which more than this share is older than what came before it is not in order.
-_DISORDER: Final = 0.01
-_PATIENCE_MS: Final = 24 * 3_600_000
+#: Parquet files with canonical columns, and the worker's archive of them.
+PARQUET: Final = "parquet"
+ARCHIVE: Final = "archive"
+
+#: Every format of a corpus, with what it is.
+CORPUS_FORMATS: Final = {
+    **{name: of.about for name, of in FORMATS.items()},
+    PARQUET: "Parquet files with the columns of Clickpath's own events",
+    ARCHIVE: "the folder or address that the worker's archive is written to",
+}
+
+_COLUMNS: Final = ("event_id", "user_id", "ts_ms", "type", "items", "value_cents")
+_NEEDED: Final = frozenset({"event_id", "user_id", "ts_ms", "type"})
+_BATCH_ROWS: Final = 4096
 
 
 class Corpus(Protocol):
     """Clicks that can be read more than once, the same each time."""
 
-    def clicks(self) -> Iterator[Click]:
-        """All clicks, in order of arrival."""
+    @property
+    def foreign(self) -> bool:
+        """Whether no worker has seen them, so that they are cleaned first."""
         ...
 
-    def description(self) -> dict[str, str | int]:
-        """What it is, for a card."""
+    def entries(self, refused: Counter[str]) -> Iterator[Entry]:
+        """All clicks, in order of arrival for each user.
+
+        Args:
+            refused: Counts the records that are no clicks, by reason code.
+        """
         ...
+
+    def sources(self) -> tuple[Source, ...]:
+        """What the clicks are made of, with digests."""
+        ...
+
+
+def corpus_at(address: str, format_name: str) -> Corpus:
+    """The corpus at a path or an address, in one of `CORPUS_FORMATS`.
+
+    Raises:
+        UsageError: There is no such format, or nothing at the address.
+    """
+    if format_name in (PARQUET, ARCHIVE):
+        return Parquet(address, format_name)
+    if format_name not in FORMATS:
+        raise UsageError(f"{format_name!r} is no format; there are {', '.join(CORPUS_FORMATS)}")
+    if not Path(address).exists():
+        raise UsageError(f"there is no corpus at {address}")
+    return LogFile(Path(address), format_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,85 +90,144 @@ class Simulated:
     events: int
     users: int
     seed: int
+    foreign: bool = False
 
     def clicks(self) -> Iterator[Click]:
         """All clicks, in order of time."""
         return simulate(self.events, self.users, self.seed)
 
-    def description(self) -> dict[str, str | int]:
+    def entries(self, refused: Counter[str]) -> Iterator[Entry]:
+        """See `Corpus`; none is refused."""
+        return map(entry_of, self.clicks(), count())
+
+    def sources(self) -> tuple[Source, ...]:
         """The arguments of the simulator."""
-        return {
-            "source": "simulated shop",
-            "events": self.events,
-            "users": self.users,
-            "seed": self.seed,
-        }
+        name = f"simulated: {self.events} events, {self.users} users, seed {self.seed}"
+        return (Source(name=name, bytes=0, sha256=""),)
 
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
-    """A log of clicks in one of the formats of `clickpath.logs`; broken lines are left out."""
+    """A log of clicks in one of the formats of `clickpath.logs`."""
 
     path: Path
     format_name: str
 
-    def clicks(self) -> Iterator[Click]:
+    @property
+    def foreign(self) -> bool:
+        """Whether it is a public log."""
+        return self.format_name in FOREIGN
+
+    def clicks(self, refused: Counter[str] | None = None) -> Iterator[Click]:
         """All clicks that can be read, in the order of the file."""
         for line in read_log(self.path, self.format_name):
             try:
                 yield parse(line.value, line.headers, MAX_TS_MS)
-            except BadEvent:
-                continue
-
-    def description(self) -> dict[str, str | int]:
-        """Name and digest of the log, its lines, and the reasons why some were left out."""
-        refused = Counter[str]()
-        lines = 0
-        for line in read_log(self.path, self.format_name):
-            lines += 1
-            try:
-                parse(line.value, line.headers, MAX_TS_MS)
             except BadEvent as error:
-                refused[f"refused_{error.code}"] += 1
-        return {
-            "source": self.path.name,
-            "format": self.format_name,
-            "sha256": _digest(self.path),
-            "lines": lines,
-            **dict(sorted(refused.items())),
-        }
+                if refused is not None:
+                    refused[error.code] += 1
+
+    def entries(self, refused: Counter[str]) -> Iterator[Entry]:
+        """See `Corpus`."""
+        return map(entry_of, self.clicks(refused), count())
+
+    def sources(self) -> tuple[Source, ...]:
+        """The file, or the files of the folder."""
+        return sources_at(str(self.path))
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file, or over the names and digests of the files in a folder."""
-    if path.is_dir():
-        lines = (f"{each.name} {_digest(each)}\n" for each in sorted(path.iterdir()))
-        return sha256("".join(lines).encode()).hexdigest()
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+@dataclass(frozen=True, slots=True)
+class Parquet:
+    """Parquet files with the canonical columns: one, a folder of them, or the worker's archive.
 
-
-def cuts_of(corpus: Corpus) -> Cuts:
-    """Cuts a corpus by time into 70 % train, 15 % valid and 15 % test, counted in clicks.
-
-    Raises:
-        UsageError: The corpus is too short, covers no time, or is not in order of time.
+    Attributes:
+        address: A path, or an address that fsspec understands.
+        format_name: "parquet", or "archive" for the root of an archive. The rows of an archive
+            are the clicks that a worker accepted, with their places in the source topic.
     """
-    times_ms = array("q")
-    newest_ms = disorder = 0
-    for click in corpus.clicks():
-        times_ms.append(click.ts_ms)
-        disorder += click.ts_ms < newest_ms - _PATIENCE_MS
-        newest_ms = max(newest_ms, click.ts_ms)
-    if disorder > _DISORDER * len(times_ms):
-        raise UsageError(
-            f"the corpus is not in order of time: {disorder} of {len(times_ms)} clicks come more "
-            "than a day after a newer one; sort it by time"
-        )
-    ordered = sorted(times_ms)
-    if len(ordered) < 100:
-        raise UsageError(f"the corpus has {len(ordered)} readable clicks, at least 100 are needed")
-    valid_ms, test_ms = (ordered[int(share * len(ordered))] for share in _CUT_SHARES)
-    if not ordered[0] < valid_ms < test_ms:
-        raise UsageError("the corpus covers too little time to be cut by it")
-    return Cuts(valid_ms, test_ms, ordered[-1] + 1)
+
+    address: str
+    format_name: str = PARQUET
+    foreign: bool = False
+
+    def entries(self, refused: Counter[str]) -> Iterator[Entry]:
+        """See `Corpus`; the reasons are those of canonical events."""
+        files = self._files()
+        places = count()
+        for name in files:
+            with fsspec.open(name, "rb") as file, _readable(name):
+                table = pq.ParquetFile(file)
+                for rows in table.iter_batches(_BATCH_ROWS, columns=_present(name, table)):
+                    yield from _entries(rows, places, refused)
+
+    def sources(self) -> tuple[Source, ...]:
+        """All files."""
+        return sources_at(self._root(), ".parquet")
+
+    def _root(self) -> str:
+        archived = self.format_name == ARCHIVE
+        return f"{self.address.rstrip('/')}/clicks" if archived else self.address
+
+    def _files(self) -> list[str]:
+        files = _files_at(self._root(), ".parquet")
+        if not files:
+            raise UsageError(f"there is no Parquet file at {self._root()}")
+        return files
+
+
+def _entries(rows: Any, places: count[int], refused: Counter[str]) -> Iterator[Entry]:
+    columns = {name: rows.column(name).to_pylist() for name in rows.schema.names}
+    of_rows = columns.pop("offset", None) or [next(places) for _ in range(rows.num_rows)]
+    for place, *values in zip(of_rows, *columns.values(), strict=True):
+        record = dict(zip(columns, values, strict=True))
+        try:
+            yield entry_of(canonical.read(record), place)
+        except BadEvent as error:
+            refused[error.code] += 1
+
+
+def _present(name: str, table: Any) -> list[str]:
+    """The columns to read of a file."""
+    names = set(table.schema_arrow.names)
+    if missing := _NEEDED - names:
+        raise UsageError(f"{name} has no column {sorted(missing)[0]}")
+    return [column for column in (*_COLUMNS, "offset") if column in names]
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{name} cannot be read as Parquet: {reason}") from error
+
+
+def _files_at(address: str, suffix: str = "") -> list[str]:
+    """The addresses of the files at an address, in order of name; hidden ones are passed over."""
+    files, root = url_to_fs(address)
+    if not files.exists(root):
+        raise UsageError(f"there is no corpus at {address}")
+    found = [root] if files.isfile(root) else sorted(files.find(root))
+    return [
+        files.unstrip_protocol(each)
+        for each in found
+        if each.endswith(suffix) and not any(p[:1] in "._" for p in _below(each, root).split("/"))
+    ]
+
+
+def sources_at(address: str, suffix: str = "") -> tuple[Source, ...]:
+    """The files at an address, with their digests."""
+    _, root = url_to_fs(address)
+    sources = []
+    for each in _files_at(address, suffix):
+        with fsspec.open(each, "rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+        name = _below(url_to_fs(each)[1], root) or each.rpartition("/")[2]
+        sources.append(Source(name=name, bytes=size, sha256=digest))
+    return tuple(sources)
+
+
+def _below(path: str, root: str) -> str:
+    return path.removeprefix(root).lstrip("/")

@@ -17,9 +17,10 @@ import numpy as np
 from clickpath.errors import UsageError
 from training.examples import PARTS, Example
 from training.labels import HEAD, HEADS
+from training.manifest import Manifest, read_manifest
 from training.shards import Batch, Collected, Ints, LabelArray, Shard, joined, load_shard, shard_of
 
-__all__ = ["Batch", "Ints", "LabelArray", "Part", "collect"]
+__all__ = ["Batch", "Dataset", "Ints", "LabelArray", "Part", "collect"]
 
 #: Shards that are shuffled among one another.
 _SHUFFLED_SHARDS: Final = 4
@@ -118,6 +119,34 @@ class Part:
         """The labels of the last step of each path, by head, shape (n,), in the stored order."""
         of_shards = [_loaded(shard).last_labels() for shard in self.shards]
         return {name: np.concatenate([of[name] for of in of_shards]) for name in HEAD}
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set on disk, as `training.build` leaves it.
+
+    Attributes:
+        folder: Where it is.
+        manifest: What it is made of.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @staticmethod
+    def open(folder: Path) -> Dataset:
+        """The data set in a folder.
+
+        Raises:
+            UsageError: There is none.
+        """
+        return Dataset(folder, read_manifest(folder))
+
+    def part(self, name: str) -> Part:
+        """The examples of the part "train", "valid" or "test"; they stay on disk."""
+        files = self.manifest.parts[name]
+        paths = tuple(self.folder / shard.name for shard in files.shards)
+        return Part(paths, tuple(shard.examples for shard in files.shards), files.known)
 
 
 def _loaded(shard: Shard | Path) -> Shard:

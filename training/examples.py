@@ -2,8 +2,8 @@
 
 Rules
 
-1.  Every click goes through `push_step`; what a model is shown is what `Encoder.encode` makes of
-    the path at that moment. Nothing is grouped, sorted or padded here.
+1.  Every click is pushed onto the path of its user; what a model is shown is what `Encoder.encode`
+    makes of the path at that moment. Nothing is grouped, sorted or padded here.
 2.  The corpus is cut by time into the parts train, valid and test. The labels of an example come
     from the steps of its user that are older than the end of its part, and from nothing else
     (`training.labels`). Paths go on across the cuts, as they do in the worker.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +29,7 @@ from clickpath.encoding import Encoder
 from clickpath.events import Click
 from clickpath.ids import draw
 from clickpath.steps import Step, step_of
-from clickpath.window import EMPTY_PATH, PathState, Verdict, push_step
+from clickpath.window import EMPTY_PATH, OpenPath, Verdict
 from training.labels import NO_LABELS, Labels, labels_of
 
 TRAIN: Final = 0
@@ -37,6 +38,9 @@ TEST: Final = 2
 PARTS: Final = ("train", "valid", "test")
 
 _MASK_63: Final = (1 << 63) - 1
+
+#: After so many steps a path forgets what nobody needs.
+_SETTLE_STEPS: Final = 64
 
 
 class Cuts(NamedTuple):
@@ -58,15 +62,17 @@ class Cuts(NamedTuple):
         return self[part]
 
 
-class Arrival(NamedTuple):
-    """A step of a user, as it arrives.
+class Entry(NamedTuple):
+    """What the replay takes of a click.
 
     Attributes:
         user: 63-bit hash of the user's id.
-        step: What the path keeps of the click.
+        place: Where it stands in the order of arrival; comparable for one user only.
+        step: What the path keeps of it.
     """
 
     user: int
+    place: int
     step: Step
 
 
@@ -95,10 +101,12 @@ class Sampling:
     Attributes:
         stride: Steps of a user per array of the training part.
         share: Share of the steps that become examples of the other parts, from 0 to 1.
+        seed: Which steps these are.
     """
 
     stride: int = 25
     share: float = 0.15
+    seed: int = 1
 
 
 @lru_cache(maxsize=1 << 16)
@@ -108,9 +116,9 @@ def user_hash(user_id: str) -> int:
     return int.from_bytes(raw, "big") & _MASK_63
 
 
-def arrival_of(click: Click) -> Arrival:
+def entry_of(click: Click, place: int = 0) -> Entry:
     """What the replay takes of a click."""
-    return Arrival(user_hash(click.user_id), step_of(click))
+    return Entry(user_hash(click.user_id), place, step_of(click))
 
 
 class _Taken(NamedTuple):
@@ -124,7 +132,7 @@ class _Taken(NamedTuple):
 
 @dataclass(slots=True)
 class _User:
-    path: PathState
+    path: OpenPath
     seen: list[Step]  # all accepted steps, in order of arrival
     fresh: int  # newest steps of the training part that no array has labels for yet
     taken: list[_Taken]
@@ -137,62 +145,66 @@ class Replay:
         encoder: The worker's encoder, with the worker's window.
         cuts: Where the parts begin.
         sampling: Which steps become examples.
+
+    Attributes:
+        verdicts: What became of the clicks.
     """
 
     def __init__(self, encoder: Encoder, cuts: Cuts, sampling: Sampling | None = None) -> None:
         self._encoder = encoder
         self._cuts = cuts
         self._sampling = sampling or Sampling()
-        self._users: dict[int, _User] = {}
+        self.verdicts = Counter[Verdict]()
         assert 1 <= self._sampling.stride <= encoder.window.steps
 
-    def run(self, arrivals: Iterable[Arrival]) -> Iterator[Example]:
+    def run(self, entries: Iterable[Entry]) -> Iterator[Example]:
         """The examples of all users, user by user.
 
         Args:
-            arrivals: In order of arrival; those older than the window's lateness are left out, as
+            entries: In order of arrival; those older than the window's lateness are left out, as
                 the worker leaves them out. All are held until the last one has come.
         """
-        window = self._encoder.window
-        for arrival in arrivals:
-            if arrival.step.ts_ms >= self._cuts.end_ms:
+        users: dict[int, _User] = {}
+        for entry in entries:
+            if entry.step.ts_ms >= self._cuts.end_ms:
                 continue
-            user = self._users.get(arrival.user)
+            user = users.get(entry.user)
             if user is None:
-                user = self._users[arrival.user] = _User(EMPTY_PATH, [], 0, [])
-            before = user.path
-            user.path, verdict = push_step(before, arrival.step, window)
+                path = OpenPath(EMPTY_PATH, self._encoder.window)
+                user = users[entry.user] = _User(path, [], 0, [])
+            elif user.fresh and self._cuts.part(entry.step.ts_ms) != TRAIN:
+                self._take(user, TRAIN, user.fresh)
+            verdict = user.path.push(entry.step)
+            self.verdicts[verdict] += 1
             if verdict.accepted:
-                self._take(user, arrival, before, verdict)
-        for name, user in self._users.items():
+                self._accepted(user, entry, verdict)
+        for name, user in users.items():
             if user.fresh:
-                self._take_for_training(user, user.path)
+                self._take(user, TRAIN, user.fresh)
             yield from self._labelled(name, user)
-        self._users = {}
 
-    def _take(self, user: _User, arrival: Arrival, before: PathState, verdict: Verdict) -> None:
-        step = arrival.step
-        user.seen.append(step)
-        part = self._cuts.part(user.path.steps[-1].ts_ms)
+    def _accepted(self, user: _User, entry: Entry, verdict: Verdict) -> None:
+        user.seen.append(entry.step)
+        part = self._cuts.part(user.path.last.ts_ms)
         if part == TRAIN:
             user.fresh += 1
             if user.fresh >= self._sampling.stride:
-                self._take_for_training(user, user.path)
-            return
-        if user.fresh:  # the user's first step beyond the cut
-            self._take_for_training(user, before)
-        if (
-            verdict is Verdict.HEAD
-            and draw("example", str(arrival.user), str(step.event)) < self._sampling.share
-        ):
-            user.taken.append(_Taken(part, *self._shown(user.path), 1))
+                self._take(user, TRAIN, user.fresh)
+        elif verdict is Verdict.HEAD and self._drawn(entry):
+            self._take(user, part, 1)
+        if not len(user.seen) % _SETTLE_STEPS:
+            user.path.state()
 
-    def _take_for_training(self, user: _User, path: PathState) -> None:
-        user.taken.append(_Taken(TRAIN, *self._shown(path), user.fresh))
-        user.fresh = 0
+    def _drawn(self, entry: Entry) -> bool:
+        seed, user, event = map(str, (self._sampling.seed, entry.user, entry.step.event))
+        return draw("example", seed, user, event) < self._sampling.share
 
-    def _shown(self, path: PathState) -> tuple[array[int], tuple[Step, ...]]:
-        return self._encoder.encode(path), path.steps[-self._encoder.window.steps :]
+    def _take(self, user: _User, part: int, labelled: int) -> None:
+        path = user.path.state()
+        steps = path.steps[-self._encoder.window.steps :]
+        user.taken.append(_Taken(part, self._encoder.encode(path), steps, labelled))
+        if part == TRAIN:
+            user.fresh = 0
 
     def _labelled(self, name: int, user: _User) -> Iterator[Example]:
         """The user's examples; those of which nothing is known are left out."""

@@ -23,10 +23,11 @@ from clickpath.vocabulary import ACTIONS
 from serving.card import MODEL_FILE, Card, write_card
 from serving.embedded import EmbeddedPredictor
 from training import baselines
+from training.build import Recipe, build
 from training.checkpoint import save_checkpoint
-from training.corpus import Corpus, cuts_of
-from training.dataset import Ints, Part, collect
-from training.examples import PARTS, Replay, Sampling, arrival_of
+from training.corpus import Corpus
+from training.dataset import Ints, Part
+from training.examples import PARTS, Sampling
 from training.export import to_onnx
 from training.metrics import Floats
 from training.model import ModelConfig
@@ -89,14 +90,9 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result:
         run.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot write to {run.out}: {error.strerror}") from error
-    say("reading the corpus")
-    description = run.corpus.description()
-    cuts = cuts_of(run.corpus)
-    say("replaying it through the window and the encoder")
-    replay = Replay(run.encoder, cuts, run.sampling)
-    parts = collect(replay.run(map(arrival_of, run.corpus.clicks())))
-    train_part, valid_part, test_part = parts
-    labels: dict[str, JsonValue] = {n: dict(p.known) for n, p in zip(PARTS, parts, strict=True)}
+    recipe = Recipe(encoder=run.encoder, sampling=run.sampling)
+    dataset = build(run.corpus, run.out / "examples", recipe, say)
+    train_part, valid_part, test_part = parts = [dataset.part(name) for name in PARTS]
     say("examples: " + ", ".join(f"{n} {len(p)}" for n, p in zip(PARTS, parts, strict=True)))
     counted = baselines.fit(train_part)
     trained = train(train_part, valid_part, run.model, run.loop, progress)
@@ -105,11 +101,8 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result:
     model = to_onnx(trained.model, run.encoder.window.steps)
     (run.out / MODEL_FILE).write_bytes(model)
     data: dict[str, JsonValue] = {
-        **description,
-        "valid_from_ms": cuts.valid_ms,
-        "test_from_ms": cuts.test_ms,
-        "labels": labels,
-        "sampling": dict(asdict(run.sampling)),
+        **dataset.manifest.model_dump(mode="json", exclude={"parts"}),
+        "labels": {name: dict(dataset.part(name).known) for name in PARTS},
         "model": dict(asdict(run.model)),
         "training": dict(asdict(run.loop)),
         "threads": run.threads,

@@ -11,7 +11,7 @@ from clickpath.simulation import simulate
 from clickpath.simulation.faults import shuffled_within, with_duplicates
 from clickpath.vocabulary import ACTION_ID
 from clickpath.window import EMPTY_PATH, Window, push
-from training.examples import TEST, TRAIN, VALID, Cuts, Example, Replay, Sampling, arrival_of
+from training.examples import TEST, TRAIN, VALID, Cuts, Example, Replay, Sampling, entry_of
 from training.labels import HEADS, NO_LABELS, UNKNOWN
 
 MINUTE_MS = 60_000
@@ -31,7 +31,7 @@ def replayed(
     newest_ms = max(c.ts_ms for c in clicks)
     cuts = cuts or Cuts(newest_ms + 1, newest_ms + 1, newest_ms + 1)
     return list(
-        Replay(ENCODER, cuts, Sampling(stride=stride, share=share)).run(map(arrival_of, clicks))
+        Replay(ENCODER, cuts, Sampling(stride=stride, share=share)).run(map(entry_of, clicks))
     )
 
 

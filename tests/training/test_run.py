@@ -9,14 +9,12 @@ import pytest
 
 from clickpath.cli import main
 from clickpath.encoding import FEATURES, Encoder
-from clickpath.errors import FatalError, ModelMismatch, UsageError
-from clickpath.events import Click
+from clickpath.errors import FatalError, ModelMismatch
 from clickpath.simulation import simulate
 from clickpath.window import EMPTY_PATH, Window, push
 from clickpath.wire import click_to_json
 from serving.card import check_card, read_card, read_model
 from training.checkpoint import CONFIG_FILE, load_checkpoint
-from training.corpus import LogFile, cuts_of
 from training.dataset import Part
 from training.run import check_export, served
 from training.train import predict
@@ -44,8 +42,10 @@ def test_the_card_fits_the_model_and_the_worker(run: Path) -> None:
     card, model = read_card(run), read_model(run)
     check_card(card, model, ENCODER, run)
     assert card.command.startswith("clickpath train --corpus ")
-    assert card.data["lines"] == 6_001
-    assert card.data["refused_not_json"] == 1
+    clicks = card.data["clicks"]
+    assert isinstance(clicks, dict)
+    assert clicks["read"] == 6_001
+    assert clicks["dropped"] == {"refused_not_json": 1}
     heads = card.metrics["heads"]
     assert isinstance(heads, dict)
     assert {*heads} == {"next_action", "purchase"}
@@ -104,30 +104,6 @@ def test_a_mistake_is_one_sentence(
     error = capsys.readouterr().err
     assert sentence in error
     assert len(error.splitlines()) == 1
-
-
-def corpus_of(clicks: list[Click], folder: Path) -> LogFile:
-    path = folder / "clicks.jsonl"
-    path.write_bytes(b"".join(click_to_json(click) + b"\n" for click in clicks))
-    return LogFile(path, "clickpath")
-
-
-def test_a_corpus_that_is_too_short_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has 20 readable clicks"):
-        cuts_of(corpus_of(list(simulate(20, 2, seed=1)), tmp_path))
-
-
-def test_a_corpus_that_is_not_in_order_of_time_is_refused(tmp_path: Path) -> None:
-    clicks = sorted(simulate(2_000, 40, seed=1), key=lambda click: click.user_id)
-    with pytest.raises(UsageError, match="not in order of time"):
-        cuts_of(corpus_of(clicks, tmp_path))
-
-
-def test_a_corpus_is_cut_by_time_and_never_within_a_moment(tmp_path: Path) -> None:
-    clicks = list(simulate(1_000, 20, seed=1))
-    cuts = cuts_of(corpus_of(clicks, tmp_path))
-    assert cuts.valid_ms == clicks[700].ts_ms
-    assert cuts.test_ms == clicks[850].ts_ms
 
 
 def test_an_export_that_says_something_else_is_refused() -> None:

@@ -10,9 +10,10 @@ from clickpath.window import Window
 from serving.card import check_card, read_card, read_model
 from serving.embedded import shipped_model
 from training import baselines
-from training.corpus import Simulated, cuts_of
-from training.dataset import Part, collect
-from training.examples import Cuts, Replay, Sampling, arrival_of
+from training.build import Recipe, build
+from training.corpus import Simulated
+from training.dataset import Part
+from training.examples import PARTS, Sampling
 from training.metrics import Floats
 from training.run import served
 from training.train import measure
@@ -20,15 +21,12 @@ from training.train import measure
 ENCODER = Encoder(Window())
 
 
-def replayed(corpus: Simulated, cuts: Cuts) -> tuple[Part, Part, Part]:
-    replay = Replay(ENCODER, cuts, Sampling(share=0.3))
-    return collect(replay.run(map(arrival_of, corpus.clicks())))
-
-
 @pytest.fixture(scope="module")
-def parts() -> tuple[Part, Part, Part]:
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
     corpus = Simulated(30_000, 600, 77)  # shoppers that it has never seen
-    return replayed(corpus, cuts_of(corpus))
+    recipe = Recipe(sampling=Sampling(share=1.0))
+    dataset = build(corpus, tmp_path_factory.mktemp("examples"), recipe, lambda _: None)
+    return [dataset.part(name) for name in PARTS]
 
 
 def test_its_card_fits_it_and_is_of_one_command() -> None:
@@ -44,7 +42,7 @@ def test_its_card_fits_it_and_is_of_one_command() -> None:
 
 
 def test_it_beats_the_baselines_on_shoppers_it_has_never_seen(
-    parts: tuple[Part, Part, Part],
+    parts: list[Part],
 ) -> None:
     train_part, _, test_part = parts
     said: tuple[Floats, Floats] = served(shipped_model(), ENCODER, test_part)

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from clickpath.encoding import Encoder
 from clickpath.errors import FatalError
-from clickpath.simulation import simulate
-from clickpath.window import Window
 from training import baselines
-from training.corpus import Simulated, cuts_of
-from training.dataset import Part, collect
-from training.examples import Replay, Sampling, arrival_of
+from training.build import Recipe, build
+from training.corpus import Simulated
+from training.dataset import Part
+from training.examples import PARTS, Sampling
 from training.model import ModelConfig
 from training.train import TrainConfig, disguised, measure, predict, rate_at, train
 
@@ -20,18 +18,18 @@ QUICK = TrainConfig(epochs=14, patience=4, batch=16, rate=5e-3, disguise=0.5)
 
 
 @pytest.fixture(scope="module")
-def parts() -> tuple[Part, Part, Part]:
-    encoder = Encoder(Window())
-    corpus = Simulated(16_000, 400, 5)
-    replay = Replay(encoder, cuts_of(corpus), Sampling(share=1.0))
-    return collect(replay.run(map(arrival_of, simulate(16_000, 400, 5))))
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[Part]:
+    folder = tmp_path_factory.mktemp("examples")
+    recipe = Recipe(sampling=Sampling(share=1.0))
+    dataset = build(Simulated(16_000, 400, 5), folder, recipe, lambda _: None)
+    return [dataset.part(name) for name in PARTS]
 
 
 def log_loss(part: Part, said: tuple[np.ndarray, np.ndarray]) -> float:
     return measure(part, said)["next_action"]["log_loss"]
 
 
-def test_it_learns_more_than_pairs_of_actions_tell(parts: tuple[Part, Part, Part]) -> None:
+def test_it_learns_more_than_pairs_of_actions_tell(parts: list[Part]) -> None:
     train_part, valid_part, test_part = parts
     trained = train(train_part, valid_part, SMALL, QUICK)
     best_count = min(
@@ -40,7 +38,7 @@ def test_it_learns_more_than_pairs_of_actions_tell(parts: tuple[Part, Part, Part
     assert log_loss(test_part, predict(trained.model, test_part)) < best_count
 
 
-def test_from_shuffled_labels_it_learns_nothing(parts: tuple[Part, Part, Part]) -> None:
+def test_from_shuffled_labels_it_learns_nothing(parts: list[Part]) -> None:
     train_part, valid_part, test_part = parts
     rng = np.random.default_rng(1)
 
@@ -62,7 +60,7 @@ def test_from_shuffled_labels_it_learns_nothing(parts: tuple[Part, Part, Part]) 
     assert accuracy < measure(test_part, fair.predict(test_part))["next_action"]["accuracy"] + 0.02
 
 
-def test_the_same_seed_gives_the_same_weights_to_the_bit(parts: tuple[Part, Part, Part]) -> None:
+def test_the_same_seed_gives_the_same_weights_to_the_bit(parts: list[Part]) -> None:
     config = TrainConfig(epochs=1)
     one, two = (train(parts[0], parts[1], SMALL, config).model for _ in range(2))
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
@@ -70,7 +68,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(parts: tuple[Part, Part
 
 
 def test_the_weights_kept_are_those_of_the_best_epoch_on_validation_data(
-    parts: tuple[Part, Part, Part],
+    parts: list[Part],
 ) -> None:
     config = TrainConfig(epochs=8, rate=0.02, patience=2, warm_up=0.01)
     trained = train(parts[0], parts[1], SMALL, config)
@@ -79,7 +77,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch_on_validation_data(
     assert len(losses) <= trained.best + config.patience
 
 
-def test_a_loss_that_is_no_number_ends_with_one_sentence(parts: tuple[Part, Part, Part]) -> None:
+def test_a_loss_that_is_no_number_ends_with_one_sentence(parts: list[Part]) -> None:
     with pytest.raises(FatalError, match="the loss became nan in epoch 1, step"):
         train(parts[0], parts[1], SMALL, TrainConfig(epochs=1, rate=float("inf"), warm_up=0.0))
 
