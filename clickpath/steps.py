@@ -46,23 +46,14 @@ class Step(NamedTuple):
     lines: tuple[Line, ...]
 
 
-class Arrival(NamedTuple):
-    """What the window needs to know of a click: a light form of it, for the hot path.
-
-    Attributes:
-        user_id: Whose path it belongs to.
-        event_id: The event's id.
-        step: What the path keeps of it.
-    """
-
-    user_id: str
-    event_id: str
-    step: Step
+#: What the window needs to know of a click, for the hot path: user id, event id, and the step.
+#: A plain tuple, because those are unpacked several times faster than named ones.
+Arrival = tuple[str, str, Step]
 
 
 def arrival_of(click: Click) -> Arrival:
     """The light form of a click."""
-    return Arrival(click.user_id, click.event_id, step_of(click))
+    return click.user_id, click.event_id, step_of(click)
 
 
 def step_of(click: Click) -> Step:

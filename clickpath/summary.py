@@ -110,7 +110,7 @@ class OpenSummary:
 
     def add(self, step: Step) -> None:
         """Folds one more step, which must not be older than the last one."""
-        ts_ms, event, action, _, _, _, value_cents, lines = step
+        ts_ms, action = step.ts_ms, step.action
         silence_ms = ts_ms - self.last_ms
         if not self.events:
             self.sessions, self.session_start_ms = 1, ts_ms
@@ -121,16 +121,16 @@ class OpenSummary:
             self.counts_before_session = tuple(self.counts)
         self.events += 1
         self.last_ms = ts_ms
-        self.last_event = event
+        self.last_event = step.event
         self.counts[action] += 1
         self.last_by_action_ms[action] = ts_ms
-        if lines:
-            self.cart = _cart_after(self.cart, action, lines, self._cart_lines)
+        if step.lines:
+            self.cart = _cart_after(self.cart, action, step.lines, self._cart_lines)
         elif action == _PURCHASE:
-            self.revenue_cents += value_cents
+            self.revenue_cents += step.value_cents
             self.cart = ()
         elif action == _REFUND:
-            self.revenue_cents -= value_cents
+            self.revenue_cents -= step.value_cents
 
     def summary(self) -> Summary:
         """The finished value as of now."""

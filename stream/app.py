@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 _RECORD_LIMIT_BYTES = 4 << 20
 
 #: Most records handled at once: every chunk waits once for the acknowledgement of its outputs.
-_CHUNK_RECORDS = 2_000
+_CHUNK_RECORDS = 4_000
 
 Clock = Callable[[], int]
 

@@ -144,14 +144,16 @@ class Handler:
         not_eligible = 0
         due: list[_Due] = []
         for record in chunk.records:
-            offset, _, _, value, headers = record
             try:
-                user_id, event_id, step = parse_arrival(value, headers, now_ms, max_future_ms)
+                user_id, event_id, step = parse_arrival(
+                    record.value, record.headers, now_ms, max_future_ms
+                )
             except BadEvent as error:
                 tally.dead_letters[error.code] += 1
                 outputs.append(self._dead_letter(chunk, record, error))
                 continue
             user = work[user_id]
+            offset = record.offset
             if offset <= user.stamp:
                 tally.skipped += 1
                 continue

@@ -35,6 +35,9 @@ _ACTION_OF: Final = {
 }
 _OTHER: Final = ACTION_ID[OTHER]
 
+#: Makes a named tuple of a plain one in half the time that its class takes.
+_new_tuple: Final = tuple.__new__
+
 _SHORT_FORM: Final = frozenset({"item_id", "category", "price_cents", "quantity"})
 
 
@@ -107,13 +110,13 @@ def read_plain(record: dict[str, Any]) -> Arrival | None:
         if value_cents is None:
             value_cents = 0 if price_cents is None else min(quantity * price_cents, MAX_CENTS)
         item, kind = token_hash(item_id), token_hash(category) if category else 0
-        step = Step(ts_ms, event_hash(event_id), action, item, kind, price, value_cents, lines)
+        values = (ts_ms, event_hash(event_id), action, item, kind, price, value_cents, lines)
     elif product is record and _SHORT_FORM.isdisjoint(record):
         worth = value_cents or 0
-        step = Step(ts_ms, event_hash(event_id), action, 0, 0, UNKNOWN_PRICE, worth, ())
+        values = (ts_ms, event_hash(event_id), action, 0, 0, UNKNOWN_PRICE, worth, ())
     else:
         return None
-    return Arrival(user_id, event_id, step)
+    return user_id, event_id, _new_tuple(Step, values)
 
 
 def _check_version(record: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ def parse_arrival(
     arrival = canonical.read_plain(record)
     if arrival is None:
         arrival = arrival_of(_read_record(record, None))
-    _check_future(arrival.step.ts_ms, now_ms, max_future_ms)
+    _check_future(arrival[2].ts_ms, now_ms, max_future_ms)
     return arrival
 
 

@@ -131,10 +131,14 @@ class RawReader:
 
 def _raw_record(_: TopicPartition, record: Any) -> RawRecord:
     headers = record.headers
-    return RawRecord(
-        record.offset,
-        record.timestamp,
-        record.key,
-        record.value,
-        tuple(headers) if headers else (),
+    # Half the time that the class takes; this runs for every record.
+    return tuple.__new__(
+        RawRecord,
+        (
+            record.offset,
+            record.timestamp,
+            record.key,
+            record.value,
+            tuple(headers) if headers else (),
+        ),
     )
