@@ -141,17 +141,21 @@ class Cleaner:
         if self._price_bounds is not None:
             prices = rows[:, PRICE_CENTS]
             within = np.where(prices > 0, np.clip(prices, *self._price_bounds), prices)
-            self.clipped["price"] += int((within != prices).sum())
+            self._count_clipped("price", within != prices)
             rows[:, PRICE_CENTS] = within
         if self._dwell_bounds is not None:
             dwells_ms, inside = self._dwells_ms(rows)
             excess_ms = np.where(inside, np.maximum(dwells_ms - self._dwell_bounds[1], 0), 0)
-            self.clipped["dwell"] += int((excess_ms > 0).sum())
+            self._count_clipped("dwell", excess_ms > 0)
             # All that a step is late by, less what its session's first step is late by.
             late_ms = np.cumsum(excess_ms)
             first = np.maximum.accumulate(np.where(inside, 0, np.arange(len(rows))))
             rows[:, TS_MS] -= late_ms - late_ms[first]
         return rows
+
+    def _count_clipped(self, what: str, clipped: Mask) -> None:
+        if clipped.any():
+            self.clipped[what] += int(clipped.sum())
 
     def _dwells_ms(self, rows: Ints) -> tuple[Ints, Mask]:
         """Time since the row before, and whether that is a step of the same session."""

@@ -212,7 +212,8 @@ def _files_at(address: str, suffix: str = "") -> list[str]:
     return [
         files.unstrip_protocol(each)
         for each in found
-        if each.endswith(suffix) and not any(p[:1] in "._" for p in _below(each, root).split("/"))
+        if each.endswith(suffix)
+        and not any(name.startswith((".", "_")) for name in _below(each, root).split("/"))
     ]
 
 

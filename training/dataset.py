@@ -118,7 +118,8 @@ class Part:
     def last_labels(self) -> dict[str, Ints]:
         """The labels of the last step of each path, by head, shape (n,), in the stored order."""
         of_shards = [_loaded(shard).last_labels() for shard in self.shards]
-        return {name: np.concatenate([of[name] for of in of_shards]) for name in HEAD}
+        none = np.zeros(0, np.int64)
+        return {name: np.concatenate([none, *(of[name] for of in of_shards)]) for name in HEAD}
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,8 +139,8 @@ def load_shard(path: Path) -> Shard:
 
 def joined(shards: Sequence[Shard]) -> Shard:
     """The examples of several shards, one after the other."""
-    if len(shards) == 1:
-        return shards[0]
+    if len(shards) < 2:
+        return shards[0] if shards else Collected().shard()
     return Shard(
         {name: np.concatenate([shard.steps[name] for shard in shards]) for name in _CODE},
         *(np.concatenate([getattr(shard, name) for shard in shards]) for name in _ROWS),

@@ -95,11 +95,9 @@ class Spill:
             yield rows
 
     def change(self, change: Callable[[Ints], Ints]) -> None:
-        """Replaces the clicks of each bucket; they must remain clicks of its users."""
+        """Replaces the clicks of each bucket by what a function makes of them."""
         for path, rows in zip(self._buckets, self.buckets(), strict=True):
-            changed = change(rows)
-            if changed is not rows:
-                changed.tofile(path)
+            change(rows).tofile(path)
 
     def _flush(self, number: int) -> None:
         waiting = self._waiting[number]
