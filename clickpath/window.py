@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from struct import unpack
 from typing import Final, NamedTuple
 
 from clickpath.errors import ConfigError
@@ -38,6 +39,9 @@ from clickpath.steps import Step, step_of
 from clickpath.summary import EMPTY_SUMMARY, OpenSummary, Summary
 
 _HASH_BYTES: Final = 8
+
+#: From how many steps on a set is quicker than a search through the hashes.
+_MANY_STEPS: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +155,7 @@ class OpenPath:
     __slots__ = (
         "_base",
         "_hashes",
+        "_known",
         "_pending_lines",
         "_settled",
         "_state",
@@ -162,6 +167,9 @@ class OpenPath:
     def __init__(self, state: PathState, window: Window) -> None:
         steps, self._settled, self._base, tip, self._hashes, self._pending_lines = state
         self._steps = list(steps)
+        # A filter for a user with many steps, of whom many more are to be expected: it may still
+        # have events that were forgotten, and `_has` knows better.
+        self._known = set(_unpacked(self._hashes)) if len(steps) >= _MANY_STEPS else None
         self._window = window
         self._state: PathState | None = state
         self.tip = _opened(tip, window)
@@ -176,7 +184,13 @@ class OpenPath:
         event = step.event.to_bytes(_HASH_BYTES, "big")
         steps = self._steps
         if steps:
-            if event in self._hashes and self._has(event):
+            known = self._known
+            if known is None:
+                seen = event in self._hashes
+            else:
+                seen = step.event in known
+                known.add(step.event)
+            if seen and self._has(event):
                 return Verdict.DUPLICATE
             # Steps compare by time, then by event hash, and no two kept ones share a hash.
             if step < steps[-1]:
@@ -294,6 +308,10 @@ def fold_all(summary: Summary, steps: Iterable[Step], window: Window) -> Summary
 
 def _opened(summary: Summary, window: Window) -> OpenSummary:
     return OpenSummary(summary, window.session_gap_ms, window.cart_lines)
+
+
+def _unpacked(hashes: bytes) -> tuple[int, ...]:
+    return unpack(f">{len(hashes) // _HASH_BYTES}Q", hashes)
 
 
 def _without_lines(step: Step) -> Step:

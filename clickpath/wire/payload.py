@@ -33,7 +33,8 @@ def read_json(raw: bytes) -> Any:
         BadEvent: `not_utf8`, `not_finite`, `out_of_range` or `not_json`.
     """
     try:
-        return from_json(raw, allow_inf_nan=False)
+        # The same keys come in every event, and the same values seldom.
+        return from_json(raw, allow_inf_nan=False, cache_strings="keys")
     except ValueError as problem:
         if raw.startswith(_BYTE_ORDER_MARK):
             return _read_marked(raw.removeprefix(_BYTE_ORDER_MARK))

@@ -341,3 +341,15 @@ def test_a_lateness_of_zero_takes_events_in_order_only() -> None:
     path, verdicts = pushed([click("a", 10), click("b", 10), click("c", 9)], window)
     assert verdicts[2] is Verdict.LATE
     assert path.tip.events == 2
+
+
+def test_copies_are_found_among_many_steps_too() -> None:
+    window = Window(steps=50, lateness_ms=10**6, pending_limit=300)
+    crowd = [click(f"e-{n}", n) for n in range(400)]
+    path, _ = pushed(crowd, window)
+    written = OpenPath(path, window)
+    assert written.push(step_of(click("e-399", 500))) is Verdict.DUPLICATE
+    assert written.push(step_of(click("new", 400))) is Verdict.HEAD
+    assert written.push(step_of(click("new", 401))) is Verdict.DUPLICATE
+    assert written.push(step_of(crowd[0])) is Verdict.LATE  # settled early and forgotten
+    assert written.state() == push(path, click("new", 400), window)[0]
