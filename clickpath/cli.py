@@ -7,7 +7,8 @@ The rules:
   none of the programs.
 - Someone's mistake is one sentence on stderr and a non-zero exit code, never a traceback. Every
   other exception is a defect of ours and keeps its traceback.
-- Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted, 141 broken pipe.
+- Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 130 interrupted, 141 broken pipe,
+  143 terminated.
 """
 
 from __future__ import annotations

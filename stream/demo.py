@@ -88,7 +88,10 @@ async def run_demo(demo: Demo) -> Account:
                     for name, config in settings.topics.configs().items()
                 },
             )
-            console.print("[bold]3/5[/] worker: starting, with the shipped model and policy")
+            console.print(
+                f"[bold]3/5[/] worker: starting, with model {settings.model} and "
+                f"policy {settings.policy or 'shipped'}"
+            )
             worker = WorkerProcess(broker.bootstrap_servers, Path(folder) / "worker.log")
             await worker.start()
             try:

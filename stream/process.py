@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
@@ -22,9 +23,12 @@ Samples = Mapping[tuple[str, str], float]
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on at the moment."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((_HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+_HOST: Final = "127.0.0.1"
 
 
 class WorkerProcess:
@@ -45,6 +49,8 @@ class WorkerProcess:
             "CLICKPATH_BOOTSTRAP_SERVERS": bootstrap_servers,
             "CLICKPATH_SESSION_TIMEOUT_S": "6",
             **(environ or {}),
+            # Where this class asks for its pages.
+            "CLICKPATH_WEB_HOST": _HOST,
         }
         self._port = free_port()
         self._process: asyncio.subprocess.Process | None = None
@@ -149,7 +155,7 @@ class WorkerProcess:
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(f"http://127.0.0.1:{self._port}{path}") as response,
+                session.get(f"http://{_HOST}:{self._port}{path}") as response,
             ):
                 return response.status, await response.text()
         except (aiohttp.ClientError, TimeoutError):

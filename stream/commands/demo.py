@@ -9,11 +9,15 @@ for makes the exit code 1.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from math import inf
+from typing import Final
 
 from stream.commands.arguments import parser
-from stream.demo import Demo, print_summary, run_demo
+from stream.demo import Account, Demo, print_summary, run_demo
+
+_TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def demo(argv: Sequence[str]) -> int:
@@ -29,15 +33,24 @@ def demo(argv: Sequence[str]) -> int:
     for name in ("events", "users", "rate"):
         if not 0 < getattr(options, name) < inf:
             arguments.error(f"--{name} is {getattr(options, name)}, must be above 0")
-    account = asyncio.run(
-        run_demo(
-            Demo(
-                events=options.events,
-                users=options.users,
-                seed=options.seed,
-                events_per_s=options.rate,
-            )
-        )
+    demo = Demo(
+        events=options.events,
+        users=options.users,
+        seed=options.seed,
+        events_per_s=options.rate,
     )
+    try:
+        account = asyncio.run(_run(demo))
+    except asyncio.CancelledError:
+        return _TERMINATED
     print_summary(account)
     return 0 if account.complete else 1
+
+
+async def _run(demo: Demo) -> Account:
+    """Runs it so that broker and worker end with it, also when it is told to end."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await run_demo(demo)
