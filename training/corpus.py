@@ -180,6 +180,9 @@ def _entries(rows: Any, places: count[int], refused: Counter[str]) -> Iterator[E
     of_rows = columns.pop("offset", None) or [next(places) for _ in range(rows.num_rows)]
     for place, *values in zip(of_rows, *columns.values(), strict=True):
         record = dict(zip(columns, values, strict=True))
+        if place is None:
+            refused["missing_field"] += 1
+            continue
         try:
             yield entry_of(canonical.read(record), place)
         except BadEvent as error:
