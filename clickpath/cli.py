@@ -58,6 +58,9 @@ COMMANDS: dict[str, Command] = {
     "why": Command("stream.commands.why:why", "run a logged decision again and compare"),
     "policy": Command("clickpath.policy_commands:policy", "lint: check a policy file"),
     "train": Command("training.commands:train", "train, evaluate and export a model"),
+    "audit": Command(
+        "training.audit_command:audit", "does training see what the worker saw at each decision?"
+    ),
 }
 
 #: What has to be installed for a module that is missing, by its import name.

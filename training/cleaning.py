@@ -105,7 +105,7 @@ class Cleaner:
         rows = self._kept(
             rows, (ts_ms < self._earliest_ms) | (ts_ms > self._latest_ms), "impossible_time"
         )
-        rows = rows[np.lexsort((rows[:, PLACE], rows[:, TS_MS], rows[:, USER]))]
+        rows = rows[np.lexsort((rows[:, TS_MS], rows[:, USER]))]
         rows = self._kept(rows, _copies(rows), "duplicate")
         hasty = _hasty(rows, self._rules.per_minute, _MINUTE_MS)
         hasty |= _hasty(rows, self._rules.per_day, _DAY_MS)

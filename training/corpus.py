@@ -155,7 +155,7 @@ class Parquet:
         files = self._files()
         places = count()
         for name in files:
-            with fsspec.open(name, "rb") as file, _readable(name):
+            with fsspec.open(name, "rb") as file, readable(name):
                 table = pq.ParquetFile(file)
                 for rows in table.iter_batches(_BATCH_ROWS, columns=_present(name, table)):
                     yield from _entries(rows, places, refused)
@@ -169,7 +169,7 @@ class Parquet:
         return f"{self.address.rstrip('/')}/clicks" if archived else self.address
 
     def _files(self) -> list[str]:
-        files = _files_at(self._root(), ".parquet")
+        files = files_at(self._root(), ".parquet")
         if not files:
             raise UsageError(f"there is no Parquet file at {self._root()}")
         return files
@@ -198,7 +198,8 @@ def _present(name: str, table: Any) -> list[str]:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def readable(name: str) -> Iterator[None]:
+    """Turns the errors of reading a Parquet file into one sentence."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
@@ -206,8 +207,12 @@ def _readable(name: str) -> Iterator[None]:
         raise UsageError(f"{name} cannot be read as Parquet: {reason}") from error
 
 
-def _files_at(address: str, suffix: str = "") -> list[str]:
-    """The addresses of the files at an address, in order of name; hidden ones are passed over."""
+def files_at(address: str, suffix: str = "") -> list[str]:
+    """The addresses of the files at an address, in order of name; hidden ones are passed over.
+
+    Raises:
+        UsageError: There is nothing at the address.
+    """
     files, root = url_to_fs(address)
     if not files.exists(root):
         raise UsageError(f"there is no corpus at {address}")
@@ -224,7 +229,7 @@ def sources_at(address: str, suffix: str = "") -> tuple[Source, ...]:
     """The files at an address, with their digests."""
     _, root = url_to_fs(address)
     sources = []
-    for each in _files_at(address, suffix):
+    for each in files_at(address, suffix):
         with fsspec.open(each, "rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
             size = file.tell()

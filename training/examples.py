@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from clickpath.encoding import Encoder
@@ -84,14 +86,14 @@ class Example(NamedTuple):
         path: The encoded path, shape (FEATURES, window.steps).
         labels: Those of each real step, oldest first.
         user: 63-bit hash of the user's id.
-        ts_ms: Time of the last step.
+        last: The last step.
     """
 
     part: int
     path: array[int]
     labels: tuple[Labels, ...]
     user: int
-    ts_ms: int
+    last: Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +104,13 @@ class Sampling:
         stride: Steps of a user per array of the training part.
         share: Share of the steps that become examples of the other parts, from 0 to 1.
         seed: Which steps these are.
+        unlabelled: Whether to give those too of which nothing is known.
     """
 
     stride: int = 25
     share: float = 0.15
     seed: int = 1
+    unlabelled: bool = False
 
 
 @lru_cache(maxsize=1 << 16)
@@ -158,30 +162,28 @@ class Replay:
         assert 1 <= self._sampling.stride <= encoder.window.steps
 
     def run(self, entries: Iterable[Entry]) -> Iterator[Example]:
-        """The examples of all users, user by user.
+        """The examples of some users.
 
         Args:
-            entries: In order of arrival; those older than the window's lateness are left out, as
-                the worker leaves them out. All are held until the last one has come.
+            entries: User by user, and in order of arrival for each; those older than the window's
+                lateness are left out, as the worker leaves them out. Memory holds one user.
         """
-        users: dict[int, _User] = {}
-        for entry in entries:
-            if entry.step.ts_ms >= self._cuts.end_ms:
-                continue
-            user = users.get(entry.user)
-            if user is None:
-                path = OpenPath(EMPTY_PATH, self._encoder.window)
-                user = users[entry.user] = _User(path, [], 0, [])
-            elif user.fresh and self._cuts.part(entry.step.ts_ms) != TRAIN:
-                self._take(user, TRAIN, user.fresh)
-            verdict = user.path.push(entry.step)
-            self.verdicts[verdict] += 1
-            if verdict.accepted:
-                self._accepted(user, entry, verdict)
-        for name, user in users.items():
+        for name, of_user in groupby(entries, key=itemgetter(0)):
+            user = _User(OpenPath(EMPTY_PATH, self._encoder.window), [], 0, [])
+            for entry in of_user:
+                if entry.step.ts_ms < self._cuts.end_ms:
+                    self._push(user, entry)
             if user.fresh:
                 self._take(user, TRAIN, user.fresh)
             yield from self._labelled(name, user)
+
+    def _push(self, user: _User, entry: Entry) -> None:
+        if user.fresh and self._cuts.part(entry.step.ts_ms) != TRAIN:
+            self._take(user, TRAIN, user.fresh)
+        verdict = user.path.push(entry.step)
+        self.verdicts[verdict] += 1
+        if verdict.accepted:
+            self._accepted(user, entry, verdict)
 
     def _accepted(self, user: _User, entry: Entry, verdict: Verdict) -> None:
         user.seen.append(entry.step)
@@ -207,7 +209,7 @@ class Replay:
             user.fresh = 0
 
     def _labelled(self, name: int, user: _User) -> Iterator[Example]:
-        """The user's examples; those of which nothing is known are left out."""
+        """The user's examples; those of which nothing is known are of no use to training."""
         gap_ms = self._encoder.window.session_gap_ms
         user.seen.sort()  # what came out of order stands where it belongs
         part, labels = -1, list[Labels]()
@@ -216,9 +218,8 @@ class Replay:
                 part, end_ms = taken.part, self._cuts.end_of(taken.part)
                 known = user.seen[: bisect_left(user.seen, (end_ms,))]
                 labels = labels_of(known, end_ms, gap_ms)
-            *_, last = taken.steps
             unlabelled = max(0, len(taken.steps) - taken.labelled)
             given = tuple(labels[bisect_left(user.seen, step)] for step in taken.steps[unlabelled:])
-            if any(each != NO_LABELS for each in given):
+            if self._sampling.unlabelled or any(each != NO_LABELS for each in given):
                 every = (NO_LABELS,) * unlabelled + given
-                yield Example(taken.part, taken.path, every, name, last.ts_ms)
+                yield Example(taken.part, taken.path, every, name, taken.steps[-1])

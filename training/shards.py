@@ -181,7 +181,7 @@ class Collected:
             self._steps[f"label.{head.name}"].extend(values_of_head)
         self._rows["lengths"].append(length)
         self._rows["users"].append(example.user)
-        self._rows["ts_ms"].append(example.ts_ms)
+        self._rows["ts_ms"].append(example.last.ts_ms)
 
     def shard(self) -> Shard:
         """What has been collected."""

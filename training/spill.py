@@ -36,8 +36,8 @@ COLUMNS: Final = (
 )
 USER, PLACE, TS_MS, EVENT, ACTION, ITEM, CATEGORY, PRICE_CENTS = range(8)
 
-#: Most clicks in a bucket; a click is some 600 bytes while it is replayed.
-BUCKET_CLICKS: Final = 100_000
+#: Most clicks in a bucket: 20 MB.
+BUCKET_CLICKS: Final = 250_000
 
 _DIGIT_BITS: Final = 4
 _FILES: Final = 1 << _DIGIT_BITS
@@ -87,12 +87,10 @@ class Spill:
                 self._buckets += self._split(path, 1)
 
     def buckets(self) -> Iterator[Ints]:
-        """The clicks of each bucket, shape (clicks, columns), in order of arrival for each user."""
+        """The clicks of each bucket, shape (clicks, columns), by user and then by place."""
         for path in self._buckets:
             rows = _read(path)
-            if (rows[1:, PLACE] < rows[:-1, PLACE]).any():
-                rows = rows[np.argsort(rows[:, PLACE], kind="stable")]
-            yield rows
+            yield rows[np.lexsort((rows[:, PLACE], rows[:, USER]))]
 
     def change(self, change: Callable[[Ints], Ints]) -> None:
         """Replaces the clicks of each bucket by what a function makes of them."""
@@ -127,7 +125,8 @@ class Spill:
 
 def entries_of(rows: Ints) -> Iterator[Entry]:
     """The clicks of a bucket, one by one."""
-    return starmap(_entry, rows.tolist())
+    for start in range(0, len(rows), _FLUSH_CLICKS):
+        yield from starmap(_entry, rows[start : start + _FLUSH_CLICKS].tolist())
 
 
 def _entry(user: int, place: int, *step: int) -> Entry:

@@ -77,7 +77,7 @@ def test_the_same_manifest_gives_the_same_bytes(tmp_path: Path) -> None:
     made = build(CORPUS, tmp_path / "a", recipe, quiet)
     rebuild(Dataset.open(tmp_path / "a").manifest, CORPUS, tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
-    assert made.manifest.sampling == {"stride": 10, "share": 0.5, "seed": 7}
+    assert made.manifest.sampling["seed"] == 7
 
 
 def test_a_data_set_is_not_made_again_from_other_clicks_or_by_other_code(tmp_path: Path) -> None:

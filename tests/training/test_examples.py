@@ -30,9 +30,9 @@ def replayed(
 ) -> list[Example]:
     newest_ms = max(c.ts_ms for c in clicks)
     cuts = cuts or Cuts(newest_ms + 1, newest_ms + 1, newest_ms + 1)
-    return list(
-        Replay(ENCODER, cuts, Sampling(stride=stride, share=share)).run(map(entry_of, clicks))
-    )
+    replay = Replay(ENCODER, cuts, Sampling(stride=stride, share=share))
+    by_user = sorted(map(entry_of, clicks), key=lambda entry: entry.user)
+    return list(replay.run(by_user))
 
 
 def column(example: Example, head: int) -> list[int]:
@@ -125,4 +125,4 @@ def test_an_example_has_the_shape_of_the_encoder_and_labels_for_each_step() -> N
     assert isinstance(example.path, array)
     assert len(example.path) == FEATURES * ENCODER.window.steps
     assert len(example.labels) == 2
-    assert example.ts_ms == MINUTE_MS
+    assert example.last.ts_ms == MINUTE_MS
