@@ -150,17 +150,21 @@ async def _send(app: BatchApp, partition: int, outputs: Sequence[OutputRecord]) 
 
 
 def _alive(app: BatchApp, stalled_after_s: float) -> Verdict:
-    """Fails when records wait and nothing was committed for too long."""
+    """Fails when records wait and for too long none was finished, or none committed."""
     progress = app.progress
     if app.crashed:
         return Verdict(False, "the worker has crashed and is stopping")
-    last_s = progress.last_commit_monotonic_s
-    if not progress.recovered or last_s is None:
+    committed_s, moved_s = progress.last_commit_monotonic_s, progress.last_moved_monotonic_s
+    if not progress.recovered or committed_s is None or moved_s is None:
         return Verdict(True, "starting, or recovering states")
-    age_s = time.monotonic() - last_s
-    if age_s > stalled_after_s and progress.lag_events:
-        return Verdict(False, f"{progress.lag_events} records wait; last commit {age_s:.0f} s ago")
-    return Verdict(True, f"last commit {age_s:.1f} s ago")
+    now_s = time.monotonic()
+    last = f"last commit {now_s - committed_s:.1f} s ago"
+    if now_s - moved_s > stalled_after_s and progress.lag_events:
+        return Verdict(
+            False,
+            f"{progress.lag_events} records wait; none done for {now_s - moved_s:.0f} s; {last}",
+        )
+    return Verdict(True, last)
 
 
 def _ready(app: BatchApp) -> Verdict:

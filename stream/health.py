@@ -1,6 +1,7 @@
 """The worker's pages: /health, /ready and /metrics, and nothing else.
 
-    /health   200 while the worker commits, 503 when records wait and no commit came for too long
+    /health   200 while the worker works, 503 when records wait and for too long none was finished
+              or none committed
     /ready    200 when states are recovered and partitions assigned, else 503
     /metrics  Prometheus text format
 

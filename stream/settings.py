@@ -108,7 +108,7 @@ class Settings(BaseModel):
         6066, description="Port of the health and metrics pages; 0 takes a free one."
     )
     stalled_after_s: Annotated[float, Field(gt=0)] = Field(
-        120.0, description="Age of the last commit, with records waiting, at which health fails."
+        120.0, description="How long records may wait, and none be done, until health fails."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level of what is logged."

@@ -42,6 +42,7 @@ class Committer:
         self._outputs = outputs
         self._now_ms = now_ms
         self._one_at_a_time = asyncio.Lock()
+        self._chunks = 0
 
     async def commit(self) -> bool:
         """Commits once; calls that come while one is under way do their own afterwards.
@@ -109,6 +110,10 @@ class Committer:
         progress.last_commit_monotonic_s = time.monotonic()
         progress.last_commit_ms = self._now_ms()
         progress.last_commit_s = progress.last_commit_monotonic_s - begun
+        # Commits that find nothing to do also go well while an agent is stuck in a chunk.
+        if progress.chunks != self._chunks or not progress.lag_events or not progress.recovered:
+            self._chunks = progress.chunks
+            progress.last_moved_monotonic_s = progress.last_commit_monotonic_s
 
 
 def _slices(table: KeyedTable[Any], changes: Changes[Any]) -> Iterator[list[OutputRecord]]:

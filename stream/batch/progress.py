@@ -66,6 +66,8 @@ class BatchProgress:
         last_commit_monotonic_s: When the last commit went well, on the monotonic clock; None
             before the first. A commit that finds nothing to do counts.
         last_commit_ms: The same in epoch milliseconds.
+        last_moved_monotonic_s: When a commit last went well behind which a chunk had been finished,
+            or nothing waited, or states were still to be restored; None before the first.
         last_commit_s: How long that commit took.
     """
 
@@ -81,6 +83,7 @@ class BatchProgress:
     rebalances: int = 0
     last_commit_monotonic_s: float | None = None
     last_commit_ms: int | None = None
+    last_moved_monotonic_s: float | None = None
     last_commit_s: float | None = None
 
     @property

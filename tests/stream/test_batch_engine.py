@@ -191,6 +191,9 @@ async def test_progress_tells_lag_commits_and_assignment(job: Job) -> None:
             begun.set()
             await may_end.wait()
 
+    def committed_since(moved_s: float) -> bool:
+        return (progress.last_commit_monotonic_s or 0.0) > moved_s + 0.5
+
     worker = counting_app(job, around=wait_in_the_second)
     progress = worker.app.progress
     assert not progress.recovered
@@ -202,8 +205,13 @@ async def test_progress_tells_lag_commits_and_assignment(job: Job) -> None:
         behind = next(each for each in progress.partitions.values() if each.records)
         assert behind.last_record_ms is not None
         assert behind.lag_s(behind.last_record_ms + 1_500) == 1.5
+        moved_s = progress.last_moved_monotonic_s
+        assert moved_s is not None
+        await until(lambda: committed_since(moved_s), "commits that find nothing to do")
+        assert progress.last_moved_monotonic_s == moved_s
         may_end.set()
         await until(lambda: progress.lag_events == 0, "no lag")
+        await until(lambda: progress.last_moved_monotonic_s != moved_s, "it moves again")
         await until(lambda: progress.partitions[job.topic, 0].committed > 0, "a commit")
         assert progress.last_commit_monotonic_s is not None
         assert progress.lag_s(2**50) == 0.0

@@ -1,5 +1,6 @@
 """The worker's pages: what probes and Prometheus see, and that nobody sees a user."""
 
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -7,6 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream.app import Worker, create_app
+from stream.batch.progress import PartitionProgress
 from stream.settings import Settings
 from stream.tally import Tally
 
@@ -39,6 +41,21 @@ async def test_a_worker_that_recovered_is_ready(worker: Worker) -> None:
     worker.app.progress.recovered = True
 
     assert (await get(worker, "/ready"))[0] == 200
+
+
+async def test_a_worker_that_commits_and_finishes_nothing_is_not_alive(worker: Worker) -> None:
+    progress = worker.app.progress
+    progress.recovered = True
+    part = PartitionProgress(topic="clicks", partition=0, position=9, acked=0, committed=0)
+    progress.partitions["clicks", 0] = part
+    progress.last_commit_monotonic_s = time.monotonic()
+    progress.last_moved_monotonic_s = time.monotonic() - 121
+
+    assert (await get(worker, "/health"))[0] == 200
+    part.highwater = 9
+    status, text = await get(worker, "/health")
+    assert status == 503
+    assert "9 records wait; none done for 121 s" in text
 
 
 async def test_metrics_count_what_happened(worker: Worker) -> None:
