@@ -160,6 +160,7 @@ class OpenPath:
         "_settled",
         "_state",
         "_steps",
+        "_summed",
         "_window",
         "tip",
     )
@@ -172,6 +173,8 @@ class OpenPath:
         self._known = set(_unpacked(self._hashes)) if len(steps) >= _MANY_STEPS else None
         self._window = window
         self._state: PathState | None = state
+        # The fold of so many steps, known without folding them again.
+        self._summed = (len(steps), tip)
         self.tip = _opened(tip, window)
 
     @property
@@ -256,6 +259,7 @@ class OpenPath:
         self.tip = _opened(base, self._window)
         for each in steps[settled:]:
             self.tip.add(each)
+        self._summed = (settled, base)
         self._state = None
         return Verdict.INSERTED
 
@@ -270,7 +274,11 @@ class OpenPath:
         if self._pending_lines > window.pending_limit:
             upto = max(upto, self._first_within(window.pending_limit))
         if upto > settled:
-            self._base = fold_all(self._base, steps[settled:upto], window)
+            known, summary = self._summed
+            if not settled < known <= upto:
+                known, summary = settled, self._base
+            self._base = fold_all(summary, steps[known:upto], window)
+            self._summed = (upto, self._base)
             if self._pending_lines:
                 for at in range(settled, upto):
                     self._pending_lines -= len(steps[at].lines)
@@ -280,6 +288,8 @@ class OpenPath:
             del steps[:drop]
             self._hashes = self._hashes[drop * _HASH_BYTES :]
             upto -= drop
+            known, summary = self._summed
+            self._summed = (known - drop, summary)
         self._settled = upto
 
     def _first_within(self, lines: int) -> int:

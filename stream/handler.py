@@ -65,6 +65,7 @@ class Outcome:
 class _User:
     """A user while a chunk is handled."""
 
+    key: bytes
     stamp: int
     path: OpenPath
     ledger: Ledger
@@ -75,7 +76,6 @@ class _User:
 class _Due:
     """A decision that is due, with the record that caused it."""
 
-    key: bytes
     user: _User
     record: RawRecord
     point: DecisionPoint
@@ -179,7 +179,7 @@ class Handler:
                 continue
             holdout = in_holdout(policy, user_id)
             point = DecisionPoint(user_id, event_id, step.ts_ms, path.view(), kinds, holdout)
-            due.append(_Due(user_id.encode("utf-8"), user, record, point))
+            due.append(_Due(user, record, point))
         if not_eligible:
             tally.inference_avoided["not_eligible"] += not_eligible
         return due
@@ -231,7 +231,9 @@ class Handler:
             tally.decisions[decision.reason] += 1
             if decision.fallback is not None:
                 tally.fallbacks[decision.fallback] += 1
-            outputs.append(OutputRecord(topics.decisions, each.key, decision_to_json(decision)))
+            outputs.append(
+                OutputRecord(topics.decisions, each.user.key, decision_to_json(decision))
+            )
             if decision.kind is not None:
                 tally.interventions[decision.kind] += 1
                 outputs.append(self._intervention(each, decision, decision.kind))
@@ -241,7 +243,7 @@ class Handler:
         assert intervention is not None
         return OutputRecord(
             self._topics.of_kind(kind),
-            each.key,
+            each.user.key,
             intervention_to_json(intervention),
             # When the cause reached the broker, to measure how long the answer took.
             (("clickpath-cause-timestamp-ms", b"%d" % each.record.timestamp_ms),),
@@ -289,14 +291,16 @@ class _Work(dict[str, _User]):
         self._window = window
 
     def __missing__(self, user_id: str) -> _User:
-        stamp, path, ledger = self._users.get(user_id.encode("utf-8"), NEW_USER)
-        user = self[user_id] = _User(stamp, OpenPath(path, self._window), ledger)
+        key = user_id.encode("utf-8")
+        state = self._users.get(key, NEW_USER)
+        path = OpenPath(state.path, self._window)
+        user = self[user_id] = _User(key, state.stamp, path, state.ledger)
         return user
 
     def states(self) -> dict[bytes, UserState]:
         """The new states of the users that have changed."""
         return {
-            user_id.encode("utf-8"): UserState(user.stamp, user.path.state(), user.ledger)
-            for user_id, user in self.items()
+            user.key: UserState(user.stamp, user.path.state(), user.ledger)
+            for user in self.values()
             if user.changed
         }

@@ -69,12 +69,16 @@ class PartitionView(Mapping[bytes, V]):
     def __len__(self) -> int:
         return len(self._live) + len(self._stored)
 
-    def _set(self, key: bytes, value: V | None) -> None:
-        self._stored.pop(key, None)
-        if value is None:
-            self._live.pop(key, None)
-        else:
-            self._live[key] = value
+    def _write(self, values: Mapping[bytes, V | None]) -> None:
+        live, stored = self._live, self._stored
+        if stored:
+            for key in values:
+                stored.pop(key, None)
+        live.update(values)  # type: ignore[arg-type]  # what is None goes at once
+        if None in values.values():
+            for key, value in values.items():
+                if value is None:
+                    del live[key]
 
 
 class KeyedTable(Generic[V]):
@@ -135,8 +139,7 @@ class KeyedTable(Generic[V]):
         self._check(partition)
         view = self.partition(partition)
         changes = self._changes.setdefault(partition, {})
-        for key, value in values.items():
-            view._set(key, value)  # noqa: SLF001 - the view is this table's own
+        view._write(values)  # noqa: SLF001 - the view is this table's own
         changes.update(values)
 
     # The engine's side
