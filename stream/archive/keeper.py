@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
+from aiokafka.errors import KafkaError
 
 from clickpath.errors import FatalError
 from stream.archive.columns import CLICKS, DECISIONS, Row, batch_of
@@ -103,7 +104,7 @@ class Keeper:
         if progress is not None and (part is None or part.progress is not progress):
             self._forget_lost()
             part = self._parts[key] = await self._opened(key, progress)
-        if part is None or self._progress.partitions.get(key) is not progress:
+        if part is None or part.progress is not self._progress.partitions.get(key):
             raise StaleChunk(f"{chunk.topic}[{chunk.partition}] was taken away")
         if part.journal is not None and chunk.records[0].offset < part.upto:
             _check_witness(part.journal, part.shelf.name, chunk)
@@ -129,17 +130,19 @@ class Keeper:
             schema = SCHEMAS[self._kinds[chunk.topic]]
             part.batches.append((chunk.records[-1].offset + 1, batch_of(new, schema)))
 
-    async def publish(self, topic: str, partition: int, upto: int) -> None:
-        """Publishes all rows of finished chunks below an offset.
+    async def publish(self, cut: Cut) -> None:
+        """Publishes all rows of finished chunks that a commit covers.
 
         Raises:
+            NotMember: The partition was taken away meanwhile.
             FatalError: The archive failed.
         """
+        tp, upto = cut.partition, cut.offset
         async with self._one_at_a_time:
-            part = self._parts.get((topic, partition))
-            if part is None or part.progress is not self._progress.partitions.get(
-                (topic, partition)
-            ):
+            if self._progress.partitions.get((tp.topic, tp.partition)) is not cut.part:
+                raise NotMember(f"{tp.topic}[{tp.partition}] was taken away")
+            part = self._parts.get((tp.topic, tp.partition))
+            if part is None or part.progress is not cut.part:
                 return
             ready = [batch for end, batch in part.batches if end <= upto]
             if not ready:
@@ -148,12 +151,10 @@ class Keeper:
             files = await asyncio.to_thread(part.shelf.publish, rows)
             part.batches = [each for each in part.batches if each[0] > upto]
             part.upto = upto
-            kind = self._kinds[topic]
-            setattr(self.written, kind, getattr(self.written, kind) + rows.table.num_rows)
-            self.written.files += files
-            logger.info(
-                "%d %s of %s in %d files", rows.table.num_rows, kind, part.shelf.name, files
-            )
+        kind = self._kinds[tp.topic]
+        setattr(self.written, kind, getattr(self.written, kind) + rows.table.num_rows)
+        self.written.files += files
+        logger.info("%d %s of %s in %d files", rows.table.num_rows, kind, part.shelf.name, files)
 
     def _forget_lost(self) -> None:
         """Forgets partitions that were given away: their rows come again, to whoever owns them."""
@@ -174,6 +175,12 @@ def _check_witness(journal: Journal, name: str, chunk: Chunk) -> None:
             )
 
 
+class NotMember(KafkaError):
+    """This reader is not in its group any more: somebody else goes on where it was."""
+
+    retriable = True
+
+
 class PublishingCommitter(Committer):
     """Publishes what finished chunks gave before their states and offsets are committed."""
 
@@ -182,5 +189,8 @@ class PublishingCommitter(Committer):
         self._keeper = keeper
 
     async def _write(self, cut: Cut) -> None:
-        await self._keeper.publish(cut.partition.topic, cut.partition.partition, cut.offset)
+        await self._keeper.publish(cut)
+        # That may have taken long, and states must not go over those of a successor.
+        if not await self._group.is_member():
+            raise NotMember("not in the group any more, nothing is committed")
         await super()._write(cut)
