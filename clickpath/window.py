@@ -229,7 +229,7 @@ class OpenPath:
         steps = self._steps[-self._window.steps :]
         kept = len(steps)
         if self._pending_lines:
-            steps = [_without_lines(step) for step in steps]
+            steps = [step._replace(lines=()) if step.lines else step for step in steps]
         tip = self.tip.summary()
         return PathState(tuple(steps), kept, tip, tip, self._hashes[-kept * _HASH_BYTES :], 0)
 
@@ -281,8 +281,9 @@ class OpenPath:
             self._summed = (upto, self._base)
             if self._pending_lines:
                 for at in range(settled, upto):
-                    self._pending_lines -= len(steps[at].lines)
-                    steps[at] = _without_lines(steps[at])
+                    if lines := steps[at].lines:
+                        self._pending_lines -= len(lines)
+                        steps[at] = steps[at]._replace(lines=())
         drop = min(upto, kept - window.steps)
         if drop > 0:
             del steps[:drop]
@@ -322,10 +323,6 @@ def _opened(summary: Summary, window: Window) -> OpenSummary:
 
 def _unpacked(hashes: bytes) -> tuple[int, ...]:
     return unpack(f">{len(hashes) // _HASH_BYTES}Q", hashes)
-
-
-def _without_lines(step: Step) -> Step:
-    return step._replace(lines=()) if step.lines else step
 
 
 def _hashes_of(steps: Iterable[Step]) -> bytes:

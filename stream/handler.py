@@ -141,7 +141,7 @@ class Handler:
     ) -> list[_Due]:
         policy = self._policy
         index, max_future_ms = policy.index, self._max_future_ms
-        not_eligible = 0
+        accepted = not_eligible = 0
         due: list[_Due] = []
         for record in chunk.records:
             try:
@@ -166,7 +166,7 @@ class Handler:
                 tally.late += 1
                 outputs.append(self._late(chunk, record, path.last.ts_ms - step.ts_ms))
                 continue
-            tally.accepted += 1
+            accepted += 1
             if step.action == _OTHER:
                 tally.unknown_types += 1
             user.stamp, user.changed = offset, True
@@ -180,6 +180,7 @@ class Handler:
             holdout = in_holdout(policy, user_id)
             point = DecisionPoint(user_id, event_id, step.ts_ms, path.view(), kinds, holdout)
             due.append(_Due(user, record, point))
+        tally.accepted += accepted
         if not_eligible:
             tally.inference_avoided["not_eligible"] += not_eligible
         return due

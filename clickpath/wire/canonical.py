@@ -75,8 +75,12 @@ def read_plain(record: dict[str, Any]) -> Arrival | None:
     This runs for nearly every event, so it only asks whether all is well, and makes no `Click`.
     What it takes, `read` takes too, and reads alike; what is wrong with the rest `read` finds out.
     """
+    try:
+        event_id, user_id = record["event_id"], record["user_id"]
+        name, ts_ms = record["type"], record["ts_ms"]
+    except KeyError:
+        return None
     get = record.get
-    event_id, user_id, name, ts_ms = get("event_id"), get("user_id"), get("type"), get("ts_ms")
     value_cents, version, product = get("value_cents"), get("v"), get("items")
     if product is None:
         product = record

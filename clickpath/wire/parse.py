@@ -53,7 +53,11 @@ def parse(raw: bytes | None, headers: Headers, now_ms: int, max_future_ms: int =
     Raises:
         BadEvent: With one of `errors.BAD_EVENT_CODES`; nothing else, whatever the bytes are.
     """
-    click = _read(_sized(raw), _by_name(headers) if headers else {})
+    if not raw:
+        raise BadEvent("empty", "the record has no payload")
+    if len(raw) > MAX_EVENT_BYTES:
+        raise BadEvent("too_large", f"{len(raw)} bytes, at most {MAX_EVENT_BYTES}")
+    click = _read(raw, _by_name(headers) if headers else {})
     _check_future(click.ts_ms, now_ms, max_future_ms)
     return click
 
@@ -66,22 +70,15 @@ def parse_arrival(
     Raises:
         BadEvent: Just as `parse`.
     """
-    if headers or not raw or raw[0] != _OPENING_BRACE:
+    if headers or not raw or raw[0] != _OPENING_BRACE or len(raw) > MAX_EVENT_BYTES:
         return arrival_of(parse(raw, headers, now_ms, max_future_ms))
-    record = read_json(_sized(raw))
+    record = read_json(raw)
     arrival = canonical.read_plain(record)
     if arrival is None:
         arrival = arrival_of(_read_record(record, None))
-    _check_future(arrival[2].ts_ms, now_ms, max_future_ms)
+    if arrival[2].ts_ms > now_ms + max_future_ms:
+        _check_future(arrival[2].ts_ms, now_ms, max_future_ms)
     return arrival
-
-
-def _sized(raw: bytes | None) -> bytes:
-    if not raw:
-        raise BadEvent("empty", "the record has no payload")
-    if len(raw) > MAX_EVENT_BYTES:
-        raise BadEvent("too_large", f"{len(raw)} bytes, at most {MAX_EVENT_BYTES}")
-    return raw
 
 
 def _check_future(ts_ms: int, now_ms: int, max_future_ms: int) -> None:
