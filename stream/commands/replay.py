@@ -43,7 +43,10 @@ def replay(argv: Sequence[str]) -> int:
     settings = settings_of(policy=options.policy, model=options.model)
     out = None if options.out is None else Path(options.out)
     calm_collector()
-    result = asyncio.run(_replay(settings, Path(options.file), options.format, out))
+    try:
+        result = asyncio.run(_replay(settings, Path(options.file), options.format, out))
+    except OSError as error:  # Whatever is read has a message of its own.
+        raise UsageError(f"cannot write to {out}: {error}") from error
     print_result(result, as_json=options.json)
     if not result["events_in"]:
         raise UsageError(f"{options.file} holds no record")

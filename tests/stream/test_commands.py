@@ -100,6 +100,15 @@ def test_why_is_not_misled_by_an_event_that_is_called_like_a_decision(
     assert last_line(capsys)["decision_id"] == decision_id
 
 
+def test_a_full_disk_ends_a_replay_with_a_sentence(
+    clicks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "decisions.jsonl").symlink_to("/dev/full")
+
+    assert main(["replay", str(clicks), "--model", "none", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.startswith(f"clickpath: cannot write to {tmp_path}: ")
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [("", "holds no record"), ("1,2,3,pv,4\n", "no record of")]
 )
