@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from clickpath import simulation
+from clickpath.cli import main
 from clickpath.events import Click, Item
 from clickpath.simulation.faults import shuffled_within, with_duplicates
 from clickpath.vocabulary import canonical_action
@@ -77,6 +78,8 @@ async def test_the_archive_beside_a_worker_holds_what_it_accepted_and_decided(
     archived = pl.read_parquet(archive / "decisions")["decision_id"].to_list()
     assert len(archived) == len(set(archived)) == expected.run.tally.decisions.total()
     assert set(archived) == decided
+    # The trainer's replay of the archive encodes what the worker decided on.
+    assert main(["audit", str(archive), "--format", "archive"]) == 0
 
 
 async def test_kill_9_of_the_archive_neither_loses_nor_doubles_a_row(
