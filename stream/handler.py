@@ -5,7 +5,7 @@ goes through four steps:
 
     read     bytes -> step, or a dead letter
     push     step -> path, or a duplicate, or a late event
-    score    all paths of the chunk at which a decision is due, in one call
+    score    all paths of the chunk at which a decision is due, some thousand at once
     decide   in order of arrival, each decision on what the user has been sent before it
 
 A decision depends on its user's records and on the scores of its own path, never on where a chunk
@@ -44,6 +44,10 @@ from stream.tally import Tally
 from stream.topics import Topics
 
 _OTHER: Final = ACTION_ID[OTHER]
+
+#: Most paths in one call, each with the whole deadline: while a worker catches up, its chunks are
+#: large, and what a model can score in time does not grow with them.
+_PATHS_PER_CALL: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ class Handler:
         policy: Decides.
         predictor: Scores; None decides by the fallback policy, with the reason "no_model".
         topics: Where records go.
-        deadline_s: How long the model may take for one chunk.
+        deadline_s: How long the model may take for one call.
         max_future_ms: How far ahead of now an event time may be.
     """
 
@@ -202,14 +206,19 @@ class Handler:
             return {}, None
         if self._predictor is None:
             return {}, "no_model"
-        paths = [self._encoder.encode(due[n].point.path) for n in asked]
-        tally.inference_calls += 1
-        tally.inference_paths += len(paths)
-        try:
-            scores = await self._predictor.predict(paths, self._deadline_s)
-        except PredictorError as error:
-            return {}, error.reason
-        return dict(zip(asked, scores, strict=True)), None
+        scores: dict[int, Scores] = {}
+        for begin in range(0, len(asked), _PATHS_PER_CALL):
+            some = asked[begin : begin + _PATHS_PER_CALL]
+            paths = [self._encoder.encode(due[n].point.path) for n in some]
+            tally.inference_calls += 1
+            tally.inference_paths += len(paths)
+            try:
+                answers = await self._predictor.predict(paths, self._deadline_s)
+            except PredictorError as error:
+                # A model that has just failed is not asked again for the rest of the chunk.
+                return scores, error.reason
+            scores.update(zip(some, answers, strict=True))
+        return scores, None
 
     def _decide(
         self,

@@ -63,7 +63,7 @@ class Settings(BaseModel):
         description="Model directory; `shipped`, or `none` to decide by the fallback policy.",
     )
     predict_deadline_s: Annotated[float, Field(gt=0, le=60)] = Field(
-        2.0, description="How long the model may take for one chunk of records."
+        2.0, description="How long the model may take for one call, of up to 1,024 paths."
     )
     window_steps: Annotated[int, Field(ge=1, le=1000)] = Field(
         50, description="Newest steps of a path that the model may see."

@@ -209,3 +209,19 @@ async def test_only_paths_with_something_eligible_are_scored(values: Sequence[by
     tally = run.tally
     assert 0 < tally.inference_paths < tally.decisions.total() < tally.accepted
     assert tally.inference_paths + tally.inference_avoided.total() == tally.accepted
+
+
+async def test_a_large_chunk_asks_in_several_calls_and_stops_asking_after_one_that_fails() -> None:
+    values = [click_to_json(click) for click in simulation.simulate(16_000, 400, seed=2)]
+    good, bad = FakePredictor(ENCODER), FakePredictor(ENCODER, failing=lambda call: call == 1)
+
+    whole = await run_of(values, chunk_size=len(values), predictor=good)
+    cut = await run_of(values, chunk_size=len(values), predictor=bad)
+
+    assert len(good.batch_sizes) > 2
+    assert max(good.batch_sizes) == 1_024
+    assert sum(good.batch_sizes) == whole.tally.inference_paths
+    assert bad.batch_sizes == [1_024, 1_024]
+    assert cut.tally.fallbacks.total() > 0
+    scored = [json.loads(each.value)["scores"] is not None for each in cut.on("decisions")]
+    assert 0 < sum(scored) <= 1_024
