@@ -117,8 +117,8 @@ class Keeper:
         if progress.committed < journal.begun:
             raise FatalError(
                 f"{shelf.name} is archived up to offset {journal.upto}, but its group begins again "
-                f"at {progress.committed}: was the topic made anew, or the group reset? Take "
-                "another address for the archive"
+                f"at {progress.committed}: if the topic was made anew, take another address; if "
+                f"only the group's offsets were lost, set them to {journal.begun}"
             )
         return _Part(progress, shelf, journal, journal.upto)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from clickpath.cli import main
 from stream.broker import EmbeddedBroker
+from stream.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,16 @@ def test_the_archive_of_another_group_is_refused_also_by_the_worker(
     for command in (["archive"], ["worker", "--model", "none"]):
         assert main(command) == 2
         assert "is written by the group other-archive" in capsys.readouterr().err
+
+
+def test_the_page_on_the_archive_names_each_setting_with_its_default(repository: Path) -> None:
+    page = (repository / "docs" / "archive.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `CLICKPATH_(ARCHIVE\w*)` \|.*\| ?(\S*) \|$", page, flags=re.MULTILINE)
+
+    fields = {name: field for name, field in Settings.model_fields.items() if "archive" in name}
+    assert {name.lower() for name, _ in rows} == set(fields)
+    for name, default in rows:
+        assert str(fields[name.lower()].default).removesuffix(".0") == default
 
 
 @pytest.mark.broker
