@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import file_digest
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Final
 
@@ -29,6 +30,7 @@ from training.dataset import Dataset
 from training.examples import PARTS, Cuts, Example, Replay, Sampling
 from training.labels import HEADS
 from training.manifest import (
+    MANIFEST_FILE,
     Clicks,
     Layout,
     Manifest,
@@ -48,6 +50,7 @@ CUT_SHARES: Final = (0.7, 0.85)
 #: A corpus of which the window finds more than this share late is not in order of arrival.
 _MOST_LATE: Final = 0.01
 _FEWEST_CLICKS: Final = 100
+_BUCKETS: Final = ".buckets-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,10 @@ class Recipe:
 
 
 def build(
-    corpus: Corpus, folder: Path, recipe: Recipe | None = None, say: Callable[[str], None] = print
+    corpus: Corpus,
+    folder: Path,
+    recipe: Recipe | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Dataset:
     """Makes the data set of a corpus in a folder; what was there of another one is replaced.
 
@@ -88,15 +94,23 @@ def build(
     recipe = recipe or Recipe()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("*.npz"):
-            old.unlink()
-        with TemporaryDirectory(dir=folder, prefix=".buckets-") as buckets:
+        _forget(folder)
+        with TemporaryDirectory(dir=folder, prefix=_BUCKETS) as buckets:
             spill = Spill(Path(buckets), recipe.bucket_clicks)
             manifest = _made(corpus, folder, recipe, spill, say)
     except OSError as error:
-        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+        raise UsageError(f"cannot make the data set in {folder}: {error}") from error
     write_manifest(manifest, folder)
     return Dataset.open(folder)
+
+
+def _forget(folder: Path) -> None:
+    """Removes what an earlier build has left, the manifest first: it speaks for the others."""
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    for shard in folder.glob("*.npz"):
+        shard.unlink()
+    for unfinished in folder.glob(f"{_BUCKETS}*"):
+        rmtree(unfinished)
 
 
 def rebuild(manifest: Manifest, corpus: Corpus, folder: Path) -> Dataset:
@@ -123,7 +137,7 @@ def rebuild(manifest: Manifest, corpus: Corpus, folder: Path) -> Dataset:
         bucket_clicks=manifest.layout.bucket_clicks,
         shard_examples=manifest.layout.shard_examples,
     )
-    dataset = build(corpus, folder, recipe, say=lambda _: None)
+    dataset = build(corpus, folder, recipe)
     if dataset.manifest != manifest:
         raise UsageError(f"the examples in {folder} are not those of the manifest")
     return dataset

@@ -7,20 +7,18 @@ whatever the size of the part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from clickpath.errors import UsageError
-from training.examples import PARTS, Example
 from training.labels import HEAD, HEADS
 from training.manifest import Manifest, read_manifest
-from training.shards import Batch, Collected, Ints, LabelArray, Shard, joined, load_shard, shard_of
+from training.shards import Batch, Ints, LabelArray, Shard, joined, load_shard, shard_of
 
-__all__ = ["Batch", "Dataset", "Ints", "LabelArray", "Part", "collect"]
+__all__ = ["Batch", "Dataset", "Ints", "LabelArray", "Part"]
 
 #: Shards that are shuffled among one another.
 _SHUFFLED_SHARDS: Final = 4
@@ -152,19 +150,3 @@ class Dataset:
 
 def _loaded(shard: Shard | Path) -> Shard:
     return load_shard(shard) if isinstance(shard, Path) else shard
-
-
-def collect(examples: Iterable[Example]) -> tuple[Part, Part, Part]:
-    """All examples in memory, as the parts train, valid and test.
-
-    Raises:
-        UsageError: A part has no examples.
-    """
-    collected = [Collected() for _ in PARTS]
-    for example in examples:
-        collected[example.part].add(example)
-    for name, of_part in zip(PARTS, collected, strict=True):
-        if not len(of_part):
-            raise UsageError(f"the corpus is too short: its {name} part has no examples")
-    train, valid, test = (Part.in_memory(of_part.shard()) for of_part in collected)
-    return train, valid, test

@@ -36,12 +36,8 @@ class Given:
         return (Source(name="given", bytes=0, sha256=""),)
 
 
-def quiet(_: str) -> None:
-    pass
-
-
 def built(clicks: Iterable[Click], folder: Path, recipe: Recipe | None = None) -> Dataset:
-    return build(Given(tuple(clicks)), folder, recipe, quiet)
+    return build(Given(tuple(clicks)), folder, recipe)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -63,8 +59,8 @@ def rows(dataset: Dataset, part: str) -> list[tuple[object, ...]]:
 
 
 def test_a_corpus_in_small_buckets_gives_the_examples_of_the_whole(tmp_path: Path) -> None:
-    whole = build(CORPUS, tmp_path / "a", Recipe(), quiet)
-    pieces = build(CORPUS, tmp_path / "b", Recipe(bucket_clicks=100, shard_examples=16), quiet)
+    whole = build(CORPUS, tmp_path / "a")
+    pieces = build(CORPUS, tmp_path / "b", Recipe(bucket_clicks=100, shard_examples=16))
     assert len(pieces.manifest.parts["test"].shards) > 3
     for part in PARTS:
         assert rows(pieces, part) == rows(whole, part)
@@ -74,14 +70,14 @@ def test_a_corpus_in_small_buckets_gives_the_examples_of_the_whole(tmp_path: Pat
 
 def test_the_same_manifest_gives_the_same_bytes(tmp_path: Path) -> None:
     recipe = Recipe(sampling=Sampling(stride=10, share=0.5, seed=7), shard_examples=32)
-    made = build(CORPUS, tmp_path / "a", recipe, quiet)
+    made = build(CORPUS, tmp_path / "a", recipe)
     rebuild(Dataset.open(tmp_path / "a").manifest, CORPUS, tmp_path / "b")
     assert files(tmp_path / "a") == files(tmp_path / "b")
     assert made.manifest.sampling["seed"] == 7
 
 
 def test_a_data_set_is_not_made_again_from_other_clicks_or_by_other_code(tmp_path: Path) -> None:
-    manifest = build(CORPUS, tmp_path / "a", Recipe(), quiet).manifest
+    manifest = build(CORPUS, tmp_path / "a").manifest
     with pytest.raises(UsageError, match="the sources are not those of the manifest"):
         rebuild(manifest, Simulated(3_000, 30, 2), tmp_path / "b")
     other = manifest.model_copy(update={"code": "0" * 16})
@@ -94,7 +90,7 @@ def test_a_manifest_tells_sources_range_counts_encoder_and_code(tmp_path: Path) 
     clicks = list(simulate(2_000, 20, seed=3))
     lines = [click_to_json(click) for click in [*clicks[:1000], clicks[999], *clicks[1000:]]]
     log.write_bytes(b"\n".join([b"not an event", *lines]) + b"\n")
-    build(corpus_at(str(log), "clickpath"), tmp_path / "set", Recipe(), quiet)
+    build(corpus_at(str(log), "clickpath"), tmp_path / "set")
     manifest = Dataset.open(tmp_path / "set").manifest
     (source,) = manifest.sources
     assert (source.name, source.bytes) == ("clicks.jsonl", log.stat().st_size)
@@ -143,6 +139,19 @@ def test_a_corpus_that_is_sorted_by_user_is_as_good_as_one_by_time(tmp_path: Pat
     by_user = built(sorted(clicks, key=lambda click: click.user_id), tmp_path / "b")
     for part in PARTS:
         assert rows(by_user, part) == rows(by_time, part)
+
+
+def test_what_an_earlier_build_has_left_is_gone(tmp_path: Path) -> None:
+    left = [tmp_path / "train-00099.npz", tmp_path / ".buckets-x" / "0", tmp_path / "manifest.json"]
+    left[1].parent.mkdir()
+    for path in left:
+        path.write_bytes(b"of another run")
+    build(CORPUS, tmp_path)
+    assert [path.exists() for path in left] == [False, False, True]
+    with pytest.raises(UsageError, match="too little time"):
+        built([Click(str(n), "u", 5, "search", "search") for n in range(200)], tmp_path)
+    with pytest.raises(UsageError, match="there is no data set"):
+        Dataset.open(tmp_path)
 
 
 def test_a_folder_without_a_data_set_is_named(tmp_path: Path) -> None:
@@ -241,5 +250,5 @@ def test_all_heads_have_labels_where_the_corpus_is_long_enough(tmp_path: Path) -
 
 
 def test_a_manifest_read_back_is_the_manifest(tmp_path: Path) -> None:
-    manifest = build(CORPUS, tmp_path, Recipe(), quiet).manifest
+    manifest = build(CORPUS, tmp_path).manifest
     assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
