@@ -3,7 +3,8 @@
 Topic `clicks`, 4 partitions, key = user (20,000 users, Zipf), JSON events of about 180 bytes. For
 each event: decode it, keep the user's last 32 steps and a 30-minute session in the engine's
 durable state, and send a small record for each add_to_cart. One worker process, one broker for
-all runs, which take turns.
+all runs, which take turns. The batch engine and the loop by hand read JSON and set the garbage
+collector as the worker does; plain Faust runs as it comes.
 
 Plain Faust is measured on the first events only, because it is slow; the rate is what counts.
 The engines of `benchmarks.peers` import this module too, from environments without ours: at import

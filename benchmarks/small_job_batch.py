@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import sys
 import time
@@ -11,9 +10,11 @@ import time
 import msgpack
 
 from benchmarks.small_job import CARTS, CLICKS, State, cart_record, report, step
+from clickpath.wire.payload import read_json
 from stream.batch.app import batch_app
 from stream.batch.records import OutputRecord
 from stream.batch.worker import run, run_app
+from stream.collector import calm_collector
 
 
 def _loads(data: bytes) -> State:
@@ -22,7 +23,7 @@ def _loads(data: bytes) -> State:
 
 
 async def work(bootstrap_servers: str, count: int, name: str) -> None:
-    app = batch_app(name, broker_url=bootstrap_servers, session_timeout_s=6)
+    app = batch_app(name, broker_url=bootstrap_servers, session_timeout_s=6, chunk_records=4_000)
     clicks = app.topic(CLICKS, batch=True)
     users = app.keyed_table("users", source=clicks, dumps=msgpack.packb, loads=_loads)
     carts = f"{name}-{CARTS}"
@@ -45,7 +46,7 @@ async def work(bootstrap_servers: str, count: int, name: str) -> None:
             outputs = []
             for record in chunk.records:
                 key = record.key
-                event = json.loads(record.value)
+                event = read_json(record.value)
                 changed[key] = step(changed.get(key) or view.get(key), event)
                 if event["type"] == "add_to_cart":
                     outputs.append(OutputRecord(carts, key, cart_record(event)))
@@ -61,4 +62,5 @@ async def work(bootstrap_servers: str, count: int, name: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
+    calm_collector()
     run(work(sys.argv[1], int(sys.argv[2]), sys.argv[3]))

@@ -8,7 +8,6 @@ is what the engine's safety is measured against.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from typing import Any
@@ -17,7 +16,9 @@ import msgpack
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.small_job import CARTS, CLICKS, State, cart_record, report, step
+from clickpath.wire.payload import read_json
 from stream.batch.worker import run
+from stream.collector import calm_collector
 
 _COMMIT_S = 1.0
 
@@ -65,13 +66,13 @@ async def work(bootstrap_servers: str, count: int, name: str) -> None:
     changed: dict[int, dict[bytes, State]] = {}
     done, started, committed = 0, 0.0, 0.0
     while done < count:
-        fetched = await consumer.getmany(timeout_ms=1000, max_records=1000)
+        fetched = await consumer.getmany(timeout_ms=1000, max_records=4000)
         started = started or time.perf_counter()
         for partition, records in fetched.items():
             carts = []
             latest = changed.setdefault(partition.partition, {})
             for record in records:
-                event = json.loads(record.value)
+                event = read_json(record.value)
                 users[record.key] = latest[record.key] = step(users.get(record.key), event)
                 if event["type"] == "add_to_cart":
                     carts.append((record.key, cart_record(event)))
@@ -87,4 +88,5 @@ async def work(bootstrap_servers: str, count: int, name: str) -> None:
 
 
 if __name__ == "__main__":
+    calm_collector()
     run(work(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
