@@ -49,10 +49,11 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 async def run_app(app: BatchApp, *, stop: asyncio.Event | None = None) -> int:
     """Runs an application until SIGTERM, SIGINT, `stop` or a crash.
 
-    A stop finishes the chunk in hand and commits it. A second signal ends the process at once.
+    A stop finishes the chunk in hand and commits it; it is given up when the broker does not answer
+    for twice the time that a rebalance leaves for that. A second signal ends the process at once.
 
     Returns:
-        The exit code: 0 after an ordinary stop, 1 after a crash.
+        The exit code: 0 after an ordinary stop, 1 after a crash or a stop that was given up.
     """
     quiet_loggers()
     loop = asyncio.get_running_loop()
@@ -81,10 +82,17 @@ async def _stop(app: BatchApp, starting: asyncio.Task[None]) -> int:
         known = isinstance(error, KafkaConnectionError)
         logger.critical("the worker could not start: %s", error, exc_info=not known and error)
         crashed = True
-    try:
-        await app.stop()
-    except Exception:
-        logger.critical("the worker could not stop in order", exc_info=True)
+    # Finishing and committing have a limit of their own; what comes after it waits for the broker,
+    # which may have gone silent for good.
+    patience_s = 2 * app.finish_timeout_s
+    ending = asyncio.create_task(app.stop())
+    await asyncio.wait([ending], timeout=patience_s)
+    if not ending.done():
+        logger.critical("not stopped after %.0f s; what is not committed comes again", patience_s)
+        ending.cancel()
+        crashed = True
+    elif (error := ending.exception()) is not None:
+        logger.critical("the worker could not stop in order", exc_info=error)
         crashed = True
     starting.cancel()
     with suppress(asyncio.CancelledError, Exception):
