@@ -14,7 +14,7 @@ in which two machines may differ.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ CANDIDATES: Final = 20
 DECIMALS: Final = 6
 
 #: What a graph gives, by the name of the output.
-Outputs = Mapping[str, npt.NDArray[np.float32] | npt.NDArray[np.int64]]
+Outputs = Mapping[str, npt.NDArray[Any]]
 
 
 def output_names(heads: Iterable[str]) -> tuple[str, ...]:
@@ -90,13 +90,13 @@ def scores_of(outputs: Outputs) -> list[Scores]:
 
 
 def _candidates(
-    probability: npt.NDArray[np.float32] | npt.NDArray[np.int64], token: npt.NDArray[np.generic]
+    probability: npt.NDArray[Any], token: npt.NDArray[Any]
 ) -> list[tuple[Candidate, ...]]:
     pairs = zip(token.tolist(), _rounded(probability).tolist(), strict=True)
     return [tuple(map(Candidate, *of_row)) for of_row in pairs]
 
 
-def _rounded(values: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+def _rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     exact = values.astype(np.float64)
     # Written so that NaN fails it too.
     if not bool(np.all((exact >= 0.0) & (exact <= 1.0 + 1e-6))):

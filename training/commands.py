@@ -7,7 +7,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Final
 
 from clickpath.cli import CommandParser
 from clickpath.encoding import Encoder
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
     import argparse
 
     from training.run import Result
-    from training.train import Epoch
+    from training.standing import Epoch
+    from training.train import Tick
+
+
+#: The figures that are printed, where a head has them.
+_COLUMNS: Final = ("log_loss", "accuracy", "auc", "hr@5", "ndcg@5", "mrr")
 
 
 def train(argv: Sequence[str]) -> int:
@@ -43,9 +49,13 @@ def train(argv: Sequence[str]) -> int:
         encoder=Encoder(Window()),
         loop=loop,
         threads=options.threads,
+        resume=options.resume,
+        start=None if options.start is None else Path(options.start),
     )
     with _Shown() as shown:
-        result = execute(run, shown.say, shown.step)
+        result = execute(run, shown.say, shown.show)
+    if result is None:
+        return 0
     _print_result(result, options.out)
     if options.json:
         print(json.dumps(_record(result, options.out)))
@@ -83,6 +93,12 @@ def _parser() -> CommandParser:
         "--threads", type=int, default=1, help="CPU threads; default 1, fastest on a busy machine"
     )
     parser.add_argument(
+        "--resume", action="store_true", help="go on with the run that was stopped in --out"
+    )
+    parser.add_argument(
+        "--from", dest="start", metavar="RUN", help="begin with the weights of another run"
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object as the last line of stdout"
     )
     return parser
@@ -103,6 +119,8 @@ class _Shown:
         from tqdm import tqdm
 
         self._bar = tqdm(unit="batch", file=sys.stderr, leave=False, disable=None, delay=1.0)
+        self._events = 0
+        self._began_s = monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,28 +129,30 @@ class _Shown:
     def say(self, line: str) -> None:
         self._bar.write(line, file=sys.stderr)
 
-    def step(self, done: int, total: int, loss: float, epoch: Epoch | None) -> None:
-        if epoch is not None:
+    def show(self, of: Tick | Epoch) -> None:
+        from training.train import Tick
+
+        if not isinstance(of, Tick):
             self.say(
-                f"epoch {epoch.number}: training loss {epoch.train_loss:.4f}, "
-                f"validation loss {epoch.valid_loss:.4f}, {epoch.seconds:.0f} s"
+                f"epoch {of.number}: training loss {of.train_loss:.4f}, "
+                f"validation loss {of.valid_loss:.4f}, {of.seconds:.0f} s"
             )
             return
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-        self._bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+        self._events += of.events
+        per_s = self._events / max(monotonic() - self._began_s, 1e-9)
+        self._bar.total = of.steps
+        self._bar.set_postfix_str(f"loss {of.loss:.3f}, {per_s:,.0f} events/s", refresh=False)
+        self._bar.update(of.step - self._bar.n)
 
 
 def _print_result(result: Result, out: str) -> None:
-    columns = {
-        "next action": ("next_action", ("log_loss", "accuracy", "macro_auc")),
-        "purchase": ("purchase", ("log_loss", "auc")),
-    }
-    for title, (head, names) in columns.items():
-        print(f"{title:<14}" + "".join(f"{name:>12}" for name in names))
+    for head in result.figures["model"]:
+        names = [name for name in _COLUMNS if name in result.figures["model"][head]]
+        print(f"{head:<16}" + "".join(f"{name:>12}" for name in names))
         for who, figures in result.figures.items():
-            row = "".join(f"{figures[head][name]:>12.4f}" for name in names)
-            print(f"  {who:<12}{row}")
+            if head in figures:
+                row = "".join(f"{figures[head][name]:>12.4f}" for name in names)
+                print(f"  {who:<14}{row}")
     print(f"{out}: model {result.card.digest} in {result.seconds:.0f} s")
 
 

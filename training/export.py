@@ -3,30 +3,34 @@
 The contract with serving is in `serving/card.py`. The graph gives what `PathModel` gives after the
 last step of each path, and is arranged to be cheap on one CPU thread:
 
-1.  Only the last step is asked, so the last layer makes keys and values for all steps but a query
-    for one, and the feed-forward part and the heads run on one vector per path.
+1.  Only what the last step can see is computed: the newest `reach` steps of the path, and of these
+    each layer makes only those that the next one looks at, down to one. Steps lie so that the
+    newest is last; steps before the first one are masked.
 2.  Turning a vector by its position is a fixed matrix and two factors, `x cos + (x R) sin`; R is
     multiplied into the weights, so that queries, keys, their turned halves and the values come
-    from one product.
+    from one product. Only distances count, so the place in the reach will do for a position.
 3.  The gains of the norms, the scale of attention, and pairs of matrices with one input are
     multiplied or joined together beforehand.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, cast
 
 import onnx
 import torch
+from onnx.utils import Extractor
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from torch.nn import functional
+from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 
 from clickpath.encoding import FEATURES
-from training.model import PathModel, never_padding
+from serving.outputs import CANDIDATES, output_names
+from training.form import CONTEXT, KIND
+from training.model import PathModel, States, never_padding, repeats
 
 _OPSET: Final = 18
 _MASKED: Final = -1e9
@@ -35,7 +39,7 @@ _MASKED: Final = -1e9
 class ServedLayer(nn.Module):
     """One decoder layer with its weights joined; D width, H heads, K = D / H."""
 
-    def __init__(self, layer: LlamaDecoderLayer, heads: int, eps: float) -> None:
+    def __init__(self, layer: MistralDecoderLayer, heads: int, eps: float) -> None:
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
         gain = layer.input_layernorm.weight  # (D,)
@@ -51,85 +55,174 @@ class ServedLayer(nn.Module):
         self.heads = heads
         self.eps = eps
 
-    def queries(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Normed vectors (..., D) -> queries, turned by their positions."""
-        straight, turned = (x @ self.query).chunk(2, -1)
-        return straight * cos + turned * sin
+    def forward(self, x: Tensor, asked: int, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+        """The newest steps after this layer.
 
-    def keys_values(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Normed vectors (..., D) -> keys, turned by their positions, and values."""
-        straight, turned, value = (x @ self.keys).chunk(3, -1)
-        return straight * cos + turned * sin, value
+        Args:
+            x: All steps it may look at, (B, T, D).
+            asked: How many of the newest are wanted: Q.
+            cos: Of the positions of the T steps, (T, D).
+            sin: The same.
+            mask: Added to the attention's logits, (B, 1, Q, T).
+
+        Returns:
+            Shape (B, Q, D).
+        """
+        normed = norm(x, self.eps)
+        straight, turned, value = (normed @ self.keys).chunk(3, -1)
+        key = straight * cos + turned * sin
+        straight, turned = (newest(normed, asked) @ self.query).chunk(2, -1)
+        query = straight * newest(cos, asked, 0) + turned * newest(sin, asked, 0)
+        logits = self.split(query) @ self.split(key).transpose(2, 3) + mask  # (B, H, Q, T)
+        seen = (logits.softmax(-1) @ self.split(value)).transpose(1, 2).flatten(2)  # (B, Q, D)
+        x = newest(x, asked) + seen @ self.output
+        gate, up = (norm(x, self.eps) @ self.up).chunk(2, -1)
+        total: Tensor = x + (gate.relu() * up) @ self.down
+        return total
 
     def split(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, H, T, K)."""
         return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
 
-    def feed_forward(self, x: Tensor) -> Tensor:
-        """The gated feed-forward part with its residual, (..., D) -> (..., D)."""
-        gate, up = (norm(x, self.eps) @ self.up).chunk(2, -1)
-        return x + (gate.relu() * up) @ self.down
 
-    def every_step(self, x: Tensor, cos: Tensor, sin: Tensor, causal: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D); `causal` is (T, T), added to the attention's logits."""
-        normed = norm(x, self.eps)
-        key, value = self.keys_values(normed, cos, sin)
-        query = self.split(self.queries(normed, cos, sin))
-        weights = (query @ self.split(key).transpose(2, 3) + causal).softmax(-1)  # (B, H, T, T)
-        seen = (weights @ self.split(value)).transpose(1, 2).flatten(2)  # (B, T, D)
-        return self.feed_forward(x + seen @ self.output)
+class ServedEmbedding(nn.Module):
+    """The embedding with all its tables in one, and both lookups in one."""
 
-    def last_step(self, x: Tensor, last: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """(B, T, D) -> (B, D), for the steps whose indexes are `last`, shape (B,)."""
-        normed = norm(x, self.eps)
-        key, value = self.keys_values(normed, cos, sin)
-        row = last[:, None, None].expand(-1, 1, x.shape[2])
-        query = self.queries(normed.gather(1, row), cos[last][:, None], sin[last][:, None])
-        steps = torch.arange(x.shape[1])
-        padding = (steps[None] > last[:, None]).float() * _MASKED  # (B, T)
-        logits = self.split(query) @ self.split(key).transpose(2, 3)  # (B, H, 1, T)
-        weights = (logits + padding[:, None, None]).softmax(-1)
-        seen = (weights @ self.split(value)).flatten(1)  # (B, D)
-        return self.feed_forward(x.gather(1, row).squeeze(1) + seen @ self.output)
+    def __init__(self, model: PathModel) -> None:
+        super().__init__()
+        embed = model.embed
+        items = embed.item_vectors(torch.arange(embed.items.rows))
+        tables = [
+            *(embed.action.weight, items, embed.category.weight, embed.price.weight),
+            *(embed.gap.weight, embed.position.weight, embed.repeats.weight),
+        ]
+        self.table = constant(torch.cat(tables))
+        self.first = nn.Buffer(_starts([len(table) for table in tables])[:, None])  # (7, 1)
+        lookups = (embed.items, embed.categories)
+        sizes = [len(lookup.slot_row) for lookup in lookups]
+        self.slot_row = nn.Buffer(torch.cat([lookup.slot_row for lookup in lookups]))
+        self.slot_token = nn.Buffer(torch.cat([lookup.slot_token for lookup in lookups]))
+        self.moduli = nn.Buffer(torch.stack([lookup.moduli for lookup in lookups])[:, None])
+        self.first_slot = nn.Buffer(_starts(sizes)[:, None, None])  # (2, 1, 1)
+        self.known = nn.Buffer(torch.tensor([[lookup.known + 1] for lookup in lookups]))  # (2, 1)
+        self.shared = nn.Buffer(torch.tensor([[lookup.shared] for lookup in lookups]))
+
+    def rows(self, tokens: Tensor) -> Tensor:
+        """Rows of items and categories, both (B, 2, T); see `training.lookup.Lookup`."""
+        slot = tokens[..., None] % self.moduli + self.first_slot  # (B, 2, T, 3)
+        fits = functional.embedding(slot, self.slot_token) == tokens[..., None, None]
+        found = torch.where(fits, functional.embedding(slot, self.slot_row), 0).amax((-2, -1))
+        other = tokens % self.shared + self.known
+        return torch.where((found > 0) | (tokens == 0), found, other)
+
+    def forward(self, paths: Tensor, rows: Tensor, repeated: Tensor) -> Tensor:
+        """Paths (B, 6, T), rows of their tokens (B, 2, T) and repeats (B, T) -> (B, T, D)."""
+        position = paths[:, 5:].clamp(max=CONTEXT)
+        every = torch.cat([paths[:, :1], rows, paths[:, 3:5], position, repeated[:, None]], 1)
+        vectors = functional.embedding(every + self.first, self.table)  # (B, 7, T, D)
+        return vectors.sum(1)
 
 
 class ServedModel(nn.Module):
-    """Probabilities after the last step of each path."""
+    """Probabilities after the last step of each path.
+
+    Args:
+        model: Trained.
+        steps: The longest path.
+    """
 
     def __init__(self, model: PathModel, steps: int) -> None:
         super().__init__()
         config = model.trunk.config
-        heads, eps = config.num_attention_heads, config.rms_norm_eps
-        self.embed = model.embed
-        layers = cast("Iterable[LlamaDecoderLayer]", model.trunk.layers)
-        self.layers = [ServedLayer(layer, heads, eps) for layer in layers]
-        self.registered = nn.ModuleList(self.layers)
-        gain = model.trunk.norm.weight
-        self.action_weight = constant((model.next_action.weight * gain).T)
-        self.action_bias = constant(never_padding(model.next_action.bias))
-        self.buy_weight = constant((model.purchase.weight * gain).T)
-        self.buy_bias = constant(model.purchase.bias)
-        self.eps = eps
-        everywhere = torch.zeros(1, steps, config.hidden_size)
-        cos, sin = model.trunk.rotary_emb(everywhere, torch.arange(steps)[None])  # (1, steps, K)
-        self.cos = constant(cos[0].repeat(1, heads))  # (steps, D)
-        self.sin = constant(sin[0].repeat(1, heads))
-        self.causal = constant(torch.full((steps, steps), _MASKED).triu(1))
+        attention_heads, self.eps = config.num_attention_heads, config.rms_norm_eps
+        self.model = model
+        self.heads = heads = model.config.heads
+        self.window = model.config.attention_window
+        self.embed = ServedEmbedding(model)
+        layers = cast("Iterable[MistralDecoderLayer]", model.trunk.layers)
+        served = [ServedLayer(layer, attention_heads, self.eps) for layer in layers]
+        self.layers = nn.ModuleList(served)
+        self.reach = reach = min(len(served) * (self.window - 1) + 1, steps)
+        everywhere = torch.zeros(1, reach, config.hidden_size)
+        cos, sin = model.trunk.rotary_emb(everywhere, torch.arange(reach)[None])  # (1, reach, K)
+        self.cos = constant(cos[0].repeat(1, attention_heads))  # (reach, D)
+        self.sin = constant(sin[0].repeat(1, attention_heads))
+        apart = torch.arange(reach)[:, None] - torch.arange(reach)[None]
+        self.band = constant(((apart < 0) | (apart >= self.window)) * _MASKED)  # (reach, reach)
+        # The CONTEXT steps up to each step, as places in what is read, one behind the other
+        places = torch.arange(reach)[:, None] + torch.arange(CONTEXT)[None]
+        self.nearby = nn.Buffer(places.flatten())
+        self.back = nn.Buffer(torch.arange(reach + CONTEXT - 2, -1, -1))
+        self.gain = model.trunk.norm.weight
+        dense = [name for name in heads if KIND[name] != "token"]
+        of_dense = [cast("nn.Linear", model.heads[name]) for name in dense]
+        self.weight = constant(torch.cat([head.weight for head in of_dense]).T * self.gain[:, None])
+        self.bias = constant(torch.cat([_bias(name, model) for name in dense]))
+        self.sizes = [len(head.bias) for head in of_dense]
 
-    def forward(self, paths: Tensor) -> tuple[Tensor, Tensor]:
-        """Paths (B, 6, T) -> probabilities (B, A) and (B,)."""
+    def forward(self, paths: Tensor) -> tuple[Tensor, ...]:
+        """Paths (B, 6, T) -> the outputs that `serving.outputs` names."""
         time = paths.shape[2]
         last = ((paths[:, 0] != 0).sum(1) - 1).clamp(min=0)  # (B,)
-        cos, sin = self.cos[:time], self.sin[:time]
-        causal = self.causal[:time, :time]
-        x = self.embed(paths)  # (B, T, D)
-        *first, final = self.layers
-        for layer in first:
-            x = layer.every_step(x, cos, sin, causal)
-        x = norm(final.last_step(x, last, cos, sin), self.eps)  # (B, D)
-        actions = (x @ self.action_weight + self.action_bias).softmax(-1)
-        purchase = (x @ self.buy_weight + self.buy_bias).sigmoid()
-        return actions, purchase.squeeze(-1)
+        reach = torch.sym_min(time, self.reach)
+        # Where the newest steps lie, and CONTEXT - 1 before them: (B, wide)
+        place = last[:, None] - newest(self.back, reach + CONTEXT - 1, 0)
+        real = place >= 0
+        index = place.clamp(min=0)[:, None].expand(-1, FEATURES, -1)
+        wide = paths.gather(2, index) * real[:, None]  # (B, 6, wide)
+        near = newest(wide, reach, 2)
+        nearby = wide[:, 1].index_select(1, self.nearby[: reach * CONTEXT])
+        nearby = nearby.unflatten(1, (reach, CONTEXT))  # (B, reach, CONTEXT)
+        rows = self.embed.rows(near[:, 1:3])
+        x = self.embed(near, rows, repeats(nearby))  # (B, reach, D)
+        cos, sin = newest(self.cos, reach, 0), newest(self.sin, reach, 0)
+        padding = ~newest(real, reach)[:, None, None] * _MASKED  # (B, 1, 1, reach)
+        seen = reach
+        for number, layer in enumerate(self.layers):
+            above = len(self.layers) - number - 1
+            asked = torch.sym_min(time, above * (self.window - 1) + 1)
+            mask = newest(newest(self.band, asked, 0), seen, 1) + newest(padding, seen, 3)
+            x = layer(x, asked, newest(cos, seen, 0), newest(sin, seen, 0), mask)
+            seen = asked
+        x = norm(x[:, -1], self.eps)  # (B, D)
+        said = dict(self.dense(x))
+        if len(said) < len(self.heads):
+            context = self.embed.rows(newest(wide, CONTEXT, 2)[:, 1:3])  # (B, 2, CONTEXT)
+            said |= self.tokens(States(x * self.gain, context[:, 0], context[:, 1]))
+        return tuple(said[name] for name in output_names(self.heads))
+
+    def dense(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """What the heads without tokens say, from normed vectors (B, D)."""
+        logits = (x @ self.weight + self.bias).split(self.sizes, -1)
+        names = [name for name in self.heads if KIND[name] != "token"]
+        for name, of in zip(names, logits, strict=True):
+            yield name, of.softmax(-1) if KIND[name] == "action" else of.sigmoid().squeeze(-1)
+
+    def tokens(self, states: States) -> dict[str, Tensor]:
+        """The likeliest tokens of the other heads, each (B, CANDIDATES)."""
+        said = {}
+        for name in self.heads:
+            if KIND[name] == "token":
+                tokens = self.model.tokens(name)
+                likely = self.model.say(name, states).softmax(-1)
+                best = likely.topk(min(CANDIDATES, tokens.known), -1)
+                said[name], said[f"{name}_token"] = best.values, tokens.tokens[best.indices]
+        return said
+
+
+def _starts(sizes: Sequence[int]) -> Tensor:
+    """Where each of several tables begins when they stand one behind the other."""
+    return torch.tensor([0, *sizes[:-1]]).cumsum(0)
+
+
+def _bias(name: str, model: PathModel) -> Tensor:
+    bias = cast("nn.Linear", model.heads[name]).bias
+    return never_padding(bias) if KIND[name] == "action" else bias
+
+
+def newest(x: Tensor, steps: int, axis: int = 1) -> Tensor:
+    """The last steps along an axis."""
+    return x.narrow(axis, x.shape[axis] - steps, steps)
 
 
 def norm(x: Tensor, eps: float) -> Tensor:
@@ -172,7 +265,7 @@ def to_onnx(model: PathModel, steps: int) -> bytes:
             dynamo=True,
             opset_version=_OPSET,
             input_names=["paths"],
-            output_names=["next_action", "purchase"],
+            output_names=list(output_names(model.config.heads)),
             dynamic_shapes=(
                 {0: torch.export.Dim("batch"), 2: torch.export.Dim("time", max=steps)},
             ),
@@ -182,9 +275,18 @@ def to_onnx(model: PathModel, steps: int) -> bytes:
     proto = program.model_proto
     _strip(proto)
     onnx.checker.check_model(proto)
-    buffer = io.BytesIO()
-    onnx.save(proto, buffer)
-    return buffer.getvalue()
+    every: bytes = proto.SerializeToString(deterministic=True)
+    return every
+
+
+def only(graph: bytes, heads: Sequence[str]) -> bytes:
+    """The part of a graph that some of its heads need."""
+    whole = onnx.load_from_string(graph)
+    proto = Extractor(whole).extract_model(["paths"], list(output_names(heads)))
+    _strip(proto)
+    onnx.checker.check_model(proto)
+    some: bytes = proto.SerializeToString(deterministic=True)
+    return some
 
 
 def _strip(proto: onnx.ModelProto) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from clickpath.cli import main
 from clickpath.encoding import FEATURES, Encoder
@@ -13,11 +14,16 @@ from clickpath.errors import FatalError, ModelMismatch
 from clickpath.simulation import simulate
 from clickpath.window import EMPTY_PATH, Window, push
 from clickpath.wire import click_to_json
-from serving.card import check_card, read_card, read_model
+from serving.card import MODEL_FILE, check_card, read_card, read_model
+from serving.embedded import EmbeddedPredictor
+from serving.outputs import CANDIDATES
 from training.checkpoint import CONFIG_FILE, load_checkpoint
-from training.dataset import Part
-from training.run import check_export, served
-from training.train import predict
+from training.corpus import Simulated
+from training.dataset import Dataset, Part
+from training.package import check_package
+from training.predict import check_export
+from training.run import EXAMPLES_FOLDER, LOGS_FOLDER, Run, first_model
+from training.standing import STANDING_FILE
 
 ENCODER = Encoder(Window())
 SMALL = ["--epochs", "1", "--seed", "3"]
@@ -48,7 +54,9 @@ def test_the_card_fits_the_model_and_the_worker(run: Path) -> None:
     assert clicks["dropped"] == {"refused_not_json": 1}
     heads = card.metrics["heads"]
     assert isinstance(heads, dict)
-    assert {*heads} == {"next_action", "purchase"}
+    assert {*heads} == {"next_action", "next_category", "next_item", "purchase", "leave"}
+    assert card.heads == ("next_action", "purchase", "leave")
+    assert {*card.all_heads} == {*heads}
 
 
 def test_the_checkpoint_and_the_exported_model_say_the_same(run: Path) -> None:
@@ -56,8 +64,27 @@ def test_the_checkpoint_and_the_exported_model_say_the_same(run: Path) -> None:
     for click in islice(simulate(10, 1, seed=3), 10):
         state, _ = push(state, click, ENCODER.window)
     paths = np.array(ENCODER.encode(state)).reshape(1, FEATURES, -1)
-    part = Part.of(paths)
-    check_export(predict(load_checkpoint(run, ENCODER), part), served(run, ENCODER, part))
+    assert check_package(load_checkpoint(run, ENCODER), ENCODER, run, Part.of(paths))
+
+
+async def test_a_worker_gets_what_decisions_need_and_more_if_it_asks(run: Path) -> None:
+    path = ENCODER.encode(push(EMPTY_PATH, next(simulate(1, 1, seed=3)), ENCODER.window)[0])
+    quick, whole = (EmbeddedPredictor(run, ENCODER, every_head=more) for more in (False, True))
+    [few], [many] = [await p.predict([path], deadline_s=30) for p in (quick, whole)]
+    assert few.others is not None
+    assert few.others.leave is not None
+    assert few.others.next_item == ()
+    assert many.others is not None
+    assert len(many.others.next_item) == CANDIDATES
+    assert many.next_action == pytest.approx(few.next_action, abs=1e-4)
+    await quick.close()
+    await whole.close()
+
+
+def test_a_run_leaves_its_examples_its_logs_and_its_standing(run: Path) -> None:
+    assert (run / EXAMPLES_FOLDER / "manifest.json").exists()
+    assert list((run / LOGS_FOLDER).glob("events.out.tfevents.*"))
+    assert (run / STANDING_FILE).exists()
 
 
 def test_a_checkpoint_of_another_encoder_is_refused(run: Path) -> None:
@@ -76,15 +103,26 @@ def test_a_damaged_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
         load_checkpoint(tmp_path, ENCODER)
 
 
-def test_the_same_command_makes_the_same_model(
+def test_the_same_command_makes_the_same_model_and_goes_on_where_it_was_stopped(
     run: Path, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--corpus", str(log), "--out", str(tmp_path), "--json", *SMALL]
-    assert main(["train", *arguments]) == 0
-    assert read_model(tmp_path) == read_model(run)
+    first = ["train", "--corpus", str(log), "--out", str(tmp_path), "--json", *SMALL]
+    capsys.readouterr()
+    assert main(first) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert read_model(tmp_path) == read_model(run)
     assert record["model"] == read_card(run).digest
     assert {*record["heads"]["purchase"]["baselines"]} == {"popularity", "markov1", "markov2"}
+    (tmp_path / MODEL_FILE).unlink()
+    assert main([*first, "--resume"]) == 0
+    assert read_model(tmp_path) == read_model(run)
+
+
+def test_a_run_can_begin_with_the_weights_of_another(run: Path) -> None:
+    start = Run(corpus=Simulated(1, 1, 1), out=run, command="", encoder=ENCODER, start=run)
+    model = first_model(start, Dataset.open(run / EXAMPLES_FOLDER).part("train"))
+    for name, weight in load_checkpoint(run, ENCODER).state_dict().items():
+        assert torch.equal(weight, model.state_dict()[name])
 
 
 @pytest.mark.parametrize(
@@ -107,9 +145,10 @@ def test_a_mistake_is_one_sentence(
 
 
 def test_an_export_that_says_something_else_is_refused() -> None:
-    trained = (np.array([[0.5, 0.5]]), np.array([0.5]))
-    check_export(trained, (np.array([[0.50005, 0.49995]]), np.array([0.5])))
+    trained = {"next_action": np.array([[0.5, 0.5]]), "purchase": np.array([0.5])}
+    near = {**trained, "next_action": np.array([[0.50005, 0.49995]])}
+    check_export(trained, near)
     with pytest.raises(FatalError, match=r"differs from the trained one by 0\.0002"):
-        check_export(trained, (np.array([[0.5, 0.5]]), np.array([0.5002])))
+        check_export(trained, {"purchase": np.array([0.5002])})
     with pytest.raises(FatalError, match="by nan"):
-        check_export(trained, (np.array([[0.5, 0.5]]), np.array([float("nan")])))
+        check_export(trained, {"purchase": np.array([float("nan")])})

@@ -9,14 +9,13 @@ from clickpath.simulation import START_MS
 from clickpath.window import Window
 from serving.card import check_card, read_card, read_model
 from serving.embedded import shipped_model
+from serving.graph import Graph
 from training import baselines
 from training.build import Recipe, build
 from training.corpus import Simulated
 from training.dataset import Part
 from training.examples import PARTS, Sampling
-from training.metrics import Floats
-from training.run import served
-from training.train import measure
+from training.predict import measure, run_graph
 
 ENCODER = Encoder(Window())
 
@@ -45,10 +44,10 @@ def test_it_beats_the_baselines_on_shoppers_it_has_never_seen(
     parts: list[Part],
 ) -> None:
     train_part, _, test_part = parts
-    said: tuple[Floats, Floats] = served(shipped_model(), ENCODER, test_part)
-    of_model = measure(test_part, said)
+    of_model = measure(test_part, run_graph(Graph(shipped_model(), ENCODER), test_part))
     for baseline in baselines.fit(train_part).values():
-        counted = measure(test_part, baseline.predict(test_part))
+        next_action, purchase = baseline.predict(test_part)
+        counted = measure(test_part, {"next_action": next_action, "purchase": purchase})
         assert of_model["next_action"]["log_loss"] < counted["next_action"]["log_loss"] - 0.05
         assert of_model["next_action"]["accuracy"] > counted["next_action"]["accuracy"] + 0.02
         assert of_model["purchase"]["log_loss"] < counted["purchase"]["log_loss"]

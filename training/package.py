@@ -1,0 +1,82 @@
+"""A model as serving reads it: the graphs, each checked against the weights, and the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from clickpath.encoding import Encoder
+from clickpath.vocabulary import ACTIONS
+from serving.card import HEADS_FILE, MODEL_FILE, Card, write_card
+from serving.graph import Graph
+from serving.outputs import REQUIRED_HEADS, TOKEN_HEADS
+from training.dataset import Part
+from training.export import only, to_onnx
+from training.model import PathModel
+from training.predict import check_export, predict, run_graph
+
+NAME = "clickpath path transformer"
+
+
+def write_package(
+    model: PathModel,
+    encoder: Encoder,
+    directory: Path,
+    command: str,
+    data: Mapping[str, JsonValue],
+) -> Card:
+    """Writes the graphs of a model and a card without figures.
+
+    Args:
+        model: Trained.
+        encoder: Of its examples.
+        directory: Where serving will find it.
+        command: What made it.
+        data: What it was made of.
+    """
+    steps = encoder.window.steps
+    every = model.config.heads
+    quick = tuple(name for name in every if name not in TOKEN_HEADS)
+    whole = to_onnx(model, steps)
+    graph = whole if quick == every else only(whole, quick)
+    (directory / MODEL_FILE).write_bytes(graph)
+    card = Card(
+        name=NAME,
+        sha256=sha256(graph).hexdigest(),
+        encoder=encoder.fingerprint,
+        actions=ACTIONS,
+        steps=steps,
+        heads=quick,
+        data=dict(data),
+        command=command,
+    )
+    (directory / HEADS_FILE).unlink(missing_ok=True)
+    if quick != every:
+        (directory / HEADS_FILE).write_bytes(whole)
+        digest = sha256(whole).hexdigest()
+        card = card.model_copy(update={"all_heads": every, "all_heads_sha256": digest})
+    write_card(card, directory)
+    return card
+
+
+def check_package(model: PathModel, encoder: Encoder, directory: Path, part: Part) -> bool:
+    """Checks that the graphs in a directory say what the model says about some paths.
+
+    Returns:
+        Whether serving can use it; without the heads that decisions need it cannot.
+
+    Raises:
+        ModelMismatch: A graph does not fit its card.
+        FatalError: A graph says something else.
+    """
+    if not {*REQUIRED_HEADS} <= {*model.config.heads}:
+        return False
+    trained = predict(model, part)
+    for every_head in (False, True):
+        if not every_head or (directory / HEADS_FILE).exists():
+            graph = Graph(directory, encoder, every_head=every_head)
+            check_export(trained, run_graph(graph, part))
+    return True
