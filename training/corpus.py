@@ -6,6 +6,7 @@ has to fit into memory. The rows of an archive tell their place in the order of 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ CORPUS_FORMATS: Final = {
 _COLUMNS: Final = ("event_id", "user_id", "ts_ms", "type", "items", "value_cents")
 _NEEDED: Final = frozenset({"event_id", "user_id", "ts_ms", "type"})
 _BATCH_ROWS: Final = 4096
+_EMPTY_CELL: Final = re.compile(rb"^[,;]|[,;]\s*[,;]|[,;]\s*$")
 
 
 class Corpus(Protocol):
@@ -125,7 +127,7 @@ class LogFile:
                 yield parse(line.value, line.headers, MAX_TS_MS)
             except BadEvent as error:
                 if refused is not None:
-                    refused[error.code] += 1
+                    refused[_reason(line.value) if self.foreign else error.code] += 1
 
     def entries(self, refused: Counter[str]) -> Iterator[Entry]:
         """See `Corpus`."""
@@ -134,6 +136,11 @@ class LogFile:
     def sources(self) -> tuple[Source, ...]:
         """The file, or the files of the folder."""
         return sources_at(str(self.path))
+
+
+def _reason(line: bytes) -> str:
+    """Why a line of a public log is no click; the parser's own reasons are those of JSON."""
+    return "missing_value" if _EMPTY_CELL.search(line) else "unreadable"
 
 
 @dataclass(frozen=True, slots=True)

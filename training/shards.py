@@ -27,7 +27,7 @@ Ints = NDArray[np.int64]
 LabelArray = NDArray[np.int8] | NDArray[np.int64]
 
 #: Most examples in one shard.
-SHARD_EXAMPLES: Final = 8192
+SHARD_EXAMPLES: Final = 2048
 
 _HASHES: Final = ("item", "category")
 _CODE: Final = {

@@ -36,14 +36,14 @@ COLUMNS: Final = (
 )
 USER, PLACE, TS_MS, EVENT, ACTION, ITEM, CATEGORY, PRICE_CENTS = range(8)
 
-#: Most clicks in a bucket: 20 MB.
-BUCKET_CLICKS: Final = 250_000
+#: Most clicks in a bucket: 4 MB.
+BUCKET_CLICKS: Final = 50_000
 
 _DIGIT_BITS: Final = 4
 _FILES: Final = 1 << _DIGIT_BITS
 _DIGITS: Final = 63 // _DIGIT_BITS
 _WIDTH: Final = len(COLUMNS)
-_FLUSH_CLICKS: Final = 4096
+_MOST_AT_ONCE: Final = 4096
 _LINE: Final = Line("", 0, 0)
 
 
@@ -61,6 +61,7 @@ class Spill:
     def __init__(self, folder: Path, bucket_clicks: int = BUCKET_CLICKS) -> None:
         self._folder = folder
         self._bucket_clicks = bucket_clicks
+        self._waiting_clicks = min(_MOST_AT_ONCE, bucket_clicks // _FILES)
         self._waiting = [array("q") for _ in range(_FILES)]
         self._buckets: list[Path] = []
         self.clicks = 0
@@ -73,7 +74,7 @@ class Spill:
             (user, place, ts_ms, event, action, item, category, price, value, len(lines))
         )
         self.clicks += 1
-        if len(waiting) >= _FLUSH_CLICKS * _WIDTH:
+        if len(waiting) >= self._waiting_clicks * _WIDTH:
             self._flush(user % _FILES)
 
     def close(self) -> None:
@@ -125,8 +126,8 @@ class Spill:
 
 def entries_of(rows: Ints) -> Iterator[Entry]:
     """The clicks of a bucket, one by one."""
-    for start in range(0, len(rows), _FLUSH_CLICKS):
-        yield from starmap(_entry, rows[start : start + _FLUSH_CLICKS].tolist())
+    for start in range(0, len(rows), _MOST_AT_ONCE):
+        yield from starmap(_entry, rows[start : start + _MOST_AT_ONCE].tolist())
 
 
 def _entry(user: int, place: int, *step: int) -> Entry:

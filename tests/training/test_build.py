@@ -1,8 +1,10 @@
 """Data sets: made in pieces as in one go, from a manifest to the same bytes, without a future."""
 
+import tracemalloc
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,20 @@ class Given:
         return (Source(name="given", bytes=0, sha256=""),)
 
 
+@dataclass(frozen=True)
+class Streamed:
+    """Clicks that are made as they are read."""
+
+    clicks: Callable[[], Iterator[Click]]
+    foreign: bool = False
+
+    def entries(self, refused: Counter[str]) -> Iterator[Entry]:
+        return map(entry_of, self.clicks(), count())
+
+    def sources(self) -> tuple[Source, ...]:
+        return ()
+
+
 def built(clicks: Iterable[Click], folder: Path, recipe: Recipe | None = None) -> Dataset:
     return build(Given(tuple(clicks)), folder, recipe)
 
@@ -66,6 +82,24 @@ def test_a_corpus_in_small_buckets_gives_the_examples_of_the_whole(tmp_path: Pat
         assert rows(pieces, part) == rows(whole, part)
         assert pieces.part(part).known == whole.part(part).known
     assert {each.name for each in (tmp_path / "b").iterdir() if each.is_dir()} == set()
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
+    def clicks(events: int) -> Iterator[Click]:
+        users = events // 20
+        for n in range(events):
+            yield Click(f"e{n}", f"u{n % users}", n * 60_000, "search", "search")
+
+    def peak_bytes(events: int) -> int:
+        tracemalloc.start()
+        build(Streamed(lambda: clicks(events)), tmp_path / str(events), small)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak
+
+    small = Recipe(bucket_clicks=200, shard_examples=16)
+    peak_bytes(1_000)  # what is imported and cached once
+    assert peak_bytes(16_000) < 1.5 * peak_bytes(4_000)
 
 
 def test_the_same_manifest_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -178,6 +178,16 @@ def test_only_public_logs_are_foreign(tmp_path: Path) -> None:
     assert not Simulated(1, 1, 1).foreign
 
 
+def test_a_line_of_a_public_log_is_refused_for_a_missing_value_or_as_unreadable(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "UserBehavior.csv"
+    log.write_text("1,2,3,pv,1500000000\n1,,3,pv,1500000000\n1,2,3,pv,\n1,2,3,hum,1500000000\nno\n")
+    refused = Counter[str]()
+    assert len(list(corpus_at(str(log), "taobao").entries(refused))) == 1
+    assert refused == {"missing_value": 2, "unreadable": 2}
+
+
 @pytest.mark.data
 def test_a_public_log_is_cleaned_with_counted_reasons(real_data: Path, tmp_path: Path) -> None:
     taobao = corpus_at(str(real_data / "taobao" / "UserBehavior.csv.gz"), "taobao")
