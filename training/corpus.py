@@ -70,19 +70,26 @@ class Corpus(Protocol):
         ...
 
 
-def corpus_at(address: str, format_name: str) -> Corpus:
-    """The corpus at a path or an address, in one of `CORPUS_FORMATS`.
+def corpus_at(address: str, format_name: str, clean: bool = False) -> Corpus:
+    """The corpus at a path or an address.
+
+    Args:
+        address: A path; for Parquet files also an address that fsspec understands.
+        format_name: One of `CORPUS_FORMATS`.
+        clean: Whether to clean it although its format is one that workers read.
 
     Raises:
-        UsageError: There is no such format, or nothing at the address.
+        UsageError: There is no such format, nothing at the address, or it may not be cleaned.
     """
+    if format_name == ARCHIVE and clean:
+        raise UsageError("an archive is not cleaned: a model must see what the worker saw")
     if format_name in (PARQUET, ARCHIVE):
-        return Parquet(address, format_name)
+        return Parquet(address, format_name, clean)
     if format_name not in FORMATS:
         raise UsageError(f"{format_name!r} is no format; there are {', '.join(CORPUS_FORMATS)}")
     if not Path(address).exists():
         raise UsageError(f"there is no corpus at {address}")
-    return LogFile(Path(address), format_name)
+    return LogFile(Path(address), format_name, clean or format_name in FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +121,7 @@ class LogFile:
 
     path: Path
     format_name: str
-
-    @property
-    def foreign(self) -> bool:
-        """Whether it is a public log."""
-        return self.format_name in FOREIGN
+    foreign: bool = False
 
     def clicks(self, refused: Counter[str] | None = None) -> Iterator[Click]:
         """All clicks that can be read, in the order of the file."""
@@ -127,7 +130,8 @@ class LogFile:
                 yield parse(line.value, line.headers, MAX_TS_MS)
             except BadEvent as error:
                 if refused is not None:
-                    refused[_reason(line.value) if self.foreign else error.code] += 1
+                    public = self.format_name in FOREIGN
+                    refused[_reason(line.value) if public else error.code] += 1
 
     def entries(self, refused: Counter[str]) -> Iterator[Entry]:
         """See `Corpus`."""

@@ -172,6 +172,22 @@ def test_a_wrong_address_or_file_is_one_sentence(tmp_path: Path) -> None:
         entries(corpus_at(str(tmp_path), "parquet"))
 
 
+def test_any_log_but_an_archive_can_be_cleaned(tmp_path: Path) -> None:
+    clicks = [*simulate(2_000, 40, seed=1), Click("old", "u", 5, "search", "search")]
+    log = tmp_path / "clicks.jsonl"
+    log.write_bytes(b"".join(click_to_json(click) + b"\n" for click in clicks))
+    table = write(tmp_path / "clicks.parquet", [row(click) for click in clicks])
+    for corpus in (
+        corpus_at(str(log), "clickpath", clean=True),
+        corpus_at(str(table), "parquet", clean=True),
+    ):
+        manifest = dataset(corpus, tmp_path / "set").manifest
+        assert manifest.clicks.dropped["impossible_time"] == 1
+        assert manifest.cleaning is not None
+    with pytest.raises(UsageError, match="an archive is not cleaned"):
+        corpus_at(str(tmp_path), "archive", clean=True)
+
+
 def test_only_public_logs_are_foreign(tmp_path: Path) -> None:
     foreign = {name for name in CORPUS_FORMATS if corpus_at(str(tmp_path), name).foreign}
     assert foreign == {"taobao", "diginetica_raw", "diginetica_sessions"}
