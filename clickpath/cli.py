@@ -58,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     "why": Command("stream.commands.why:why", "run a logged decision again and compare"),
     "policy": Command("clickpath.policy_commands:policy", "lint: check a policy file"),
     "train": Command("training.commands:train", "train, evaluate and export a model"),
+    "benchmark": Command("training.benchmark:benchmark", "a public data set, training to figures"),
     "audit": Command(
         "training.audit_command:audit", "does training see what the worker saw at each decision?"
     ),
@@ -80,6 +81,8 @@ EXTRAS: dict[str, str] = {
     "pyarrow": "archive",
     "rich": "worker",
     "safetensors": "train",
+    "scipy": "train",
+    "sklearn": "train",
     "torch": "train",
     "tqdm": "train",
     "transformers": "train",
