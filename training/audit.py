@@ -1,9 +1,9 @@
 """The audit: does the trainer's replay see what the worker saw when it decided?
 
 A decision record holds the path that it was made on. The clicks are replayed as for training, the
-path is encoded after every click that became the newest step of its user, and this is compared
-with the encoding of the recorded path, bit for bit. Clicks and decisions are spread over buckets
-by user first, so that memory does not grow with their number.
+path is encoded after every click that became the newest step of its user and has a decision, and
+this is compared with the encoding of the recorded path, bit for bit. Clicks and decisions are
+spread over buckets by user first, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from training.examples import Cuts, Entry, Replay, Sampling, user_hash
 from training.shards import Ints
 from training.spill import ACTION, EVENT, ITEM, USER, Spill, entries_of
 
-#: Every click that becomes the newest step is an example of the last part.
+#: Every click belongs to the last part, of which any step can be an example.
 _ALL: Final = Cuts(0, 0, MAX_TS_MS + 1)
-_EVERY: Final = Sampling(share=1.0, unlabelled=True)
+_EVERY: Final = Sampling(unlabelled=True)
 
 #: In a bucket a decision is a row with an action that no click has, behind the clicks of its user;
 #: the digest of what was encoded takes the place of the item.
@@ -117,13 +117,17 @@ def compared(
 def _confirmed(
     clicks: Ints, expected: dict[tuple[int, int], set[int]], encoder: Encoder
 ) -> Counter[str]:
-    found = Counter[str]()
-    for example in Replay(encoder, _ALL, _EVERY).run(entries_of(clicks)):
-        digests = expected.pop((example.user, example.last.event), None)
-        if digests is not None:
-            same = digests == {_digest(example.path)}
-            found["same" if same else "different"] += 1
-    found["missing"] += len(expected)
+    replay = Replay(
+        encoder, _ALL, _EVERY, wanted=lambda entry: (entry.user, entry.step.event) in expected
+    )
+    seen = defaultdict[tuple[int, int], set[int]](set)
+    for example in replay.run(entries_of(clicks)):
+        seen[example.user, example.last.event].add(_digest(example.path))
+    # A set of them: an id that comes again after the window has forgotten it is another event.
+    found = Counter(
+        "same" if expected[of] <= digests else "different" for of, digests in seen.items()
+    )
+    found["missing"] = len(expected) - len(seen)
     return found
 
 

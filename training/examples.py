@@ -19,7 +19,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -149,15 +149,23 @@ class Replay:
         encoder: The worker's encoder, with the worker's window.
         cuts: Where the parts begin.
         sampling: Which steps become examples.
+        wanted: Tells whether a click of a later part becomes one, in place of `sampling.share`.
 
     Attributes:
         verdicts: What became of the clicks.
     """
 
-    def __init__(self, encoder: Encoder, cuts: Cuts, sampling: Sampling | None = None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        cuts: Cuts,
+        sampling: Sampling | None = None,
+        wanted: Callable[[Entry], bool] | None = None,
+    ) -> None:
         self._encoder = encoder
         self._cuts = cuts
         self._sampling = sampling or Sampling()
+        self._wanted = wanted or self._drawn
         self.verdicts = Counter[Verdict]()
         assert 1 <= self._sampling.stride <= encoder.window.steps
 
@@ -192,7 +200,7 @@ class Replay:
             user.fresh += 1
             if user.fresh >= self._sampling.stride:
                 self._take(user, TRAIN, user.fresh)
-        elif verdict is Verdict.HEAD and self._drawn(entry):
+        elif verdict is Verdict.HEAD and self._wanted(entry):
             self._take(user, part, 1)
         if not len(user.seen) % _SETTLE_STEPS:
             user.path.state()
