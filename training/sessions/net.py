@@ -1,7 +1,8 @@
 """The next-item model, from a path of item rows to a logit for every item. Read it top to bottom.
 
 Shapes in the margins: B paths in a batch, T steps, D width, V rows of the vocabulary, C columns
-(all rows, or those drawn for a training step), n places that are asked, K candidates of a place.
+(all rows, or those drawn for a training step), n places that are asked, m candidates of all of
+them together.
 
 A logit is the sum of four parts:
 
@@ -64,11 +65,13 @@ class Asked:
 
     Attributes:
         h: Shape (n, D): what is compared with the items' unit vectors.
-        columns: Shape (n, K): candidates; a column may occur more than once.
-        values: Shape (n, K): what is added to the candidates' logits.
+        rows: Shape (m,): places whose logits are changed, rising.
+        columns: Shape (m,): the candidates; one may occur twice at a place.
+        values: Shape (m,): what is added to their logits.
     """
 
     h: Tensor
+    rows: Tensor
     columns: Tensor
     values: Tensor
 
@@ -147,7 +150,8 @@ class NextItem(nn.Module):
         vectors = functional.normalize(self.vectors, dim=1)
         asked = self.ask(paths, places, vectors)
         logits = torch.addmm(self.bias_of(self.bias), asked.h, vectors.T)  # (B, V)
-        return logits.scatter_add_(1, asked.columns, asked.values)
+        logits.view(-1).index_add_(0, asked.rows * len(vectors) + asked.columns, asked.values)
+        return logits
 
     def bias_of(self, bias: Tensor) -> Tensor:
         """The bias as it enters the logits."""
@@ -188,17 +192,17 @@ class NextItem(nn.Module):
         h = functional.normalize(self.readout(torch.cat([now, e[b, t]], 1)), dim=1)
         h = h * (self.temperature + self.scales[0]).exp()
         copies = self._copies(x, now, same, places) * self.scales[2].exp()
-        past = steps <= t[:, None]  # (n, T)
-        copied = torch.where(past, columns[b], NO_ITEM)
-        ids, sums = self._sums(paths, places, own, future)
-        candidates, near, far, share = _summed(ids, sums, self._decays(), column_of, len(vectors))
-        trust = self.trust(now)  # (n, 4)
-        of_near = trust[:, :1] * torch.log1p(10 * near) + trust[:, 1:2] * near.sqrt()
-        of_far = trust[:, 2:3] * torch.log1p(10 * far) + trust[:, 3:] * far.sqrt()
+        copied = torch.where(steps <= t[:, None], columns[b], NO_ITEM)  # (n, T)
+        row, column, near, far = self._sums(paths, places, column_of, len(vectors), own, future)
+        trust = self.trust(now)[row]  # (m, 4)
+        of_near = trust[:, 0] * torch.log1p(10 * near) + trust[:, 1] * near.sqrt()
+        of_far = trust[:, 2] * torch.log1p(10 * far) + trust[:, 3] * far.sqrt()
         together = of_near * self.scales[3].exp() + of_far * self.scales[4].exp()
-        values = torch.cat([copies, together * share], 1)
-        where = torch.cat([copied, candidates], 1)
-        return Asked(h, where, torch.where(where > 0, values, 0.0))
+        at, step = torch.where(copied != NO_ITEM)
+        rows = torch.cat([at, row])
+        rows, order = rows.sort()
+        where = torch.cat([copied[at, step], column])[order]
+        return Asked(h, rows, where, torch.cat([copies[at, step], together])[order])
 
     def _copies(
         self, x: Tensor, now: Tensor, same: Tensor, places: tuple[Tensor, Tensor]
@@ -227,27 +231,43 @@ class NextItem(nn.Module):
         self,
         paths: Tensor,
         places: tuple[Tensor, Tensor],
+        column_of: Tensor | None,
+        columns: int,
         own: Tensor | None,
         future: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Neighbours of the last items: rows and weights, both of shape (n, last, neighbours)."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Neighbours of the last items, each once a place: row, column, near sum, far sum.
+
+        A session's own pairs enter with a minus. All of shape (m,).
+        """
         b, t = places
         table = self.table
-        at = t[:, None] - torch.arange(min(self.config.last, paths.shape[1]))
-        item = torch.where(at >= 0, paths[b[:, None], at.clamp(min=0)], NO_ITEM)
+        back = torch.arange(min(self.config.last, paths.shape[1]))
+        at = (t[:, None] - back).clamp(min=0)  # (n, last)
+        item = torch.where(t[:, None] >= back, paths[b[:, None], at], NO_ITEM)
         twice = (item[:, :, None] == item[:, None, :]).tril(-1).any(2)
         item = torch.where(twice, NO_ITEM, item)
-        ids, weights = table.ids[item], table.weights[item]
+        ids = table.ids[item].long()  # (n, last, neighbours)
+        entries = [_entries(ids if column_of is None else column_of[ids], table.weights[item])]
         if own is not None:
             assert future is not None
             pairs = _own_pairs(future, table) * own[:, None, None]  # (B, T + 1, T + 1)
-            mine = pairs[b[:, None], at.clamp(min=0)]  # (n, last, T + 1)
-            session = future.int()[b]
-            weights = weights.clone()
-            for step in range(future.shape[1]):
-                weights -= (ids == session[:, step, None, None]) * mine[:, :, step : step + 1]
-            weights[weights < 1e-4] = 0
-        return ids.long(), weights * table.scale[item][:, :, None] * (ids > 0)
+            session = (future if column_of is None else column_of[future])[b]
+            mine = session[:, None, :].expand(-1, len(back), -1)
+            entries.append(_entries(mine, -pairs[b[:, None], at] * (item > 0)[:, :, None]))
+        row, which, column, weight = (torch.cat(each) for each in zip(*entries, strict=True))
+        weight = weight * table.scale[item[row, which]]
+        pair, place = torch.unique(row * columns + column, return_inverse=True)
+        decay = torch.exp(-back / torch.tensor([[self.config.near], [self.config.far]]))
+        sums = torch.zeros(2, len(pair)).index_add_(1, place, decay[:, which] * weight)
+        near, far = torch.where(sums < 1e-5, 0.0, sums)
+        return pair // columns, pair % columns, near, far
+
+
+def _entries(columns: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Those of shape (n, last, ...) that have a column and a weight: their places and both."""
+    row, which, place = torch.where((columns > 0) & (weights != 0))
+    return row, which, columns[row, which, place], weights[row, which, place]
 
 
 def _own_pairs(sessions: Tensor, table: Table) -> Tensor:
@@ -265,27 +285,3 @@ def _own_pairs(sessions: Tensor, table: Table) -> Tensor:
     )
     same = sessions[:, :, None] == sessions[:, None, :]
     return (same.float() @ weight) * (~same) * (sessions[:, None, :] > 0)
-
-
-@torch.no_grad()
-def _summed(
-    ids: Tensor, weights: Tensor, decays: Tensor, column_of: Tensor | None, columns: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Sums the weights of each candidate over the last items.
-
-    Returns:
-        Candidates' columns, their near sums, their far sums, and the share of each mention, so that
-        the mentions of a candidate together count once; all of shape (n, last * neighbours).
-    """
-    n = len(ids)
-    at = ids.flatten(1) if column_of is None else column_of[ids.flatten(1)]
-    flat = (at + torch.arange(n)[:, None] * columns).view(-1)
-    total = torch.zeros(n * columns)
-    live = ((weights.flatten(1) > 0) & (at > 0)).float()
-    mentions = total.index_add_(0, flat, live.view(-1))[flat].view(n, -1)
-    sums = []
-    for decay in decays[:, : ids.shape[1]]:
-        weighted = (weights * decay[:, None]).reshape(-1)
-        total.index_fill_(0, flat, 0.0)
-        sums.append(total.index_add_(0, flat, weighted)[flat].view(n, -1))
-    return at, sums[0], sums[1], live / mentions.clamp(min=1)

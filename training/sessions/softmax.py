@@ -1,7 +1,7 @@
 """Cross entropy over many items at once, with a few logits changed for each row.
 
-The logits of n rows and C columns are `h @ e.T + bias`, plus `values[r, k]` at column
-`columns[r, k]`. They are made, used and dropped in blocks of rows in bfloat16 where the CPU
+The logits of n rows and C columns are `h @ e.T + bias`, plus `values[i]` at row `rows[i]` and
+column `columns[i]`. They are made, used and dropped in blocks of rows in bfloat16 where the CPU
 multiplies that faster, so that neither pass holds an (n, C) matrix of single precision.
 """
 
@@ -26,6 +26,7 @@ class _CrossEntropy(torch.autograd.Function):
         h: Tensor,
         e: Tensor,
         bias: Tensor,
+        rows: Tensor,
         columns: Tensor,
         values: Tensor,
         target: Tensor,
@@ -37,19 +38,22 @@ class _CrossEntropy(torch.autograd.Function):
         of_e, of_bias = torch.zeros_like(e), torch.zeros_like(bias)
         share = weight / weight.sum()
         loss = h.new_zeros(())
-        for first in range(0, len(h), _BLOCK):
-            rows = slice(first, first + _BLOCK)
-            h_low, at, goal, part = h[rows].to(kind), columns[rows], target[rows], share[rows]
+        firsts = range(0, len(h), _BLOCK)
+        ends = torch.searchsorted(rows, torch.tensor([*firsts, len(h)])).tolist()
+        for first, begin, end in zip(firsts, ends, ends[1:], strict=False):
+            block = slice(first, first + _BLOCK)
+            h_low, goal, part = h[block].to(kind), target[block], share[block]
             logits = torch.addmm(bias_low, h_low, e_low.T)
-            places = (at + torch.arange(len(at))[:, None] * len(e)).view(-1)
-            logits.view(-1).index_add_(0, places, values[rows].to(kind).reshape(-1))
+            at, column = rows[begin:end] - first, columns[begin:end]
+            places = at * len(e) + column
+            logits.view(-1).index_add_(0, places, values[begin:end].to(kind))
             said = torch.softmax(logits, 1, out=logits)
             right = said.gather(1, goal[:, None]).float().squeeze(1)
             loss -= (right.clamp(min=1e-9).log() * part).sum()
-            hit = (at == goal[:, None]).float()
-            of_values[rows] = (said.gather(1, at).float() - hit) * part[:, None]
-            of_h[rows] = ((said @ e_low).float() - e[goal]) * part[:, None]
-            weighted = h[rows] * part[:, None]
+            hit = (column == goal[at]).float()
+            of_values[begin:end] = (said.view(-1)[places].float() - hit) * part[at]
+            of_h[block] = ((said @ e_low).float() - e[goal]) * part[:, None]
+            weighted = h[block] * part[:, None]
             of_e += (said.T @ weighted.to(kind)).float()
             of_e.index_add_(0, goal, weighted, alpha=-1)
             of_bias += (part.to(kind)[None] @ said).float()[0]
@@ -61,13 +65,14 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         of_h, of_e, of_bias, of_values = ctx.saved_tensors
         (g,) = upstream
-        return g * of_h, g * of_e, g * of_bias, None, g * of_values, None, None
+        return g * of_h, g * of_e, g * of_bias, None, None, g * of_values, None, None
 
 
 def cross_entropy(
     h: Tensor,
     e: Tensor,
     bias: Tensor,
+    rows: Tensor,
     columns: Tensor,
     values: Tensor,
     target: Tensor,
@@ -79,12 +84,13 @@ def cross_entropy(
         h: Shape (n, D), what is asked.
         e: Shape (C, D), the items.
         bias: Shape (C,).
-        columns: Shape (n, K), where logits are changed; a column may occur more than once.
-        values: Shape (n, K), what is added there.
+        rows: Shape (m,), rising: where logits are changed.
+        columns: Shape (m,), likewise; a place may occur more than once.
+        values: Shape (m,), what is added there.
         target: Shape (n,), the right column.
         weight: Shape (n,), of the rows.
     """
-    loss: Tensor = _CrossEntropy.apply(h, e, bias, columns, values, target, weight)
+    loss: Tensor = _CrossEntropy.apply(h, e, bias, rows, columns, values, target, weight)
     return loss
 
 
