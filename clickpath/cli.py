@@ -57,6 +57,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "why": Command("stream.commands.why:why", "run a logged decision again and compare"),
     "policy": Command("clickpath.policy_commands:policy", "lint: check a policy file"),
+    "export": Command(
+        "training.export_command:export", "write a trained model for serving, smaller if asked"
+    ),
     "train": Command("training.commands:train", "train, evaluate and export a model"),
     "benchmark": Command("training.benchmark:benchmark", "a public data set, training to figures"),
     "audit": Command(

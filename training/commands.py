@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from clickpath.cli import CommandParser
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     import argparse
 
     from training.run import Result
-    from training.standing import Epoch
-    from training.train import Tick
 
 
 #: The figures that are printed, where a head has them.
@@ -33,13 +29,14 @@ def train(argv: Sequence[str]) -> int:
     _check(options)
     # Only now: torch and transformers take seconds to import.
     from training.corpus import Corpus, Simulated, corpus_at
+    from training.progress import Shown
     from training.run import Run, execute
     from training.train import TrainConfig
 
     corpus: Corpus = (
         Simulated(options.events, options.users, options.seed)
         if options.corpus is None
-        else corpus_at(options.corpus, options.format, options.clean)
+        else corpus_at(options.corpus, options.format)
     )
     loop = TrainConfig(seed=options.seed, epochs=options.epochs, minutes=options.minutes)
     run = Run(
@@ -52,7 +49,7 @@ def train(argv: Sequence[str]) -> int:
         resume=options.resume,
         start=None if options.start is None else Path(options.start),
     )
-    with _Shown() as shown:
+    with Shown() as shown:
         result = execute(run, shown.say, shown.show)
     if result is None:
         return 0
@@ -82,11 +79,6 @@ def _parser() -> CommandParser:
         choices=sorted(CORPUS_FORMATS),
         help="of it; default clickpath",
     )
-    parser.add_argument(
-        "--clean",
-        action="store_true",
-        help="drop copies, impossible times and bots, clip outliers; public logs always are",
-    )
     parser.add_argument("--events", type=int, default=600_000, help="simulated; default 600000")
     parser.add_argument("--users", type=int, default=12_000, help="simulated; default 12000")
     parser.add_argument("--seed", type=int, default=1, help="of clicks and weights; default 1")
@@ -115,39 +107,6 @@ def _check(options: argparse.Namespace) -> None:
             raise UsageError(f"--{name} is {getattr(options, name)}, must be at least 1")
     if options.minutes is not None and not options.minutes > 0:
         raise UsageError(f"--minutes is {options.minutes}, must be above 0")
-
-
-class _Shown:
-    """What a person sees meanwhile, on stderr."""
-
-    def __enter__(self) -> _Shown:
-        from tqdm import tqdm
-
-        self._bar = tqdm(unit="batch", file=sys.stderr, leave=False, disable=None, delay=1.0)
-        self._events = 0
-        self._began_s = monotonic()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def say(self, line: str) -> None:
-        self._bar.write(line, file=sys.stderr)
-
-    def show(self, of: Tick | Epoch) -> None:
-        from training.train import Tick
-
-        if not isinstance(of, Tick):
-            self.say(
-                f"epoch {of.number}: training loss {of.train_loss:.4f}, "
-                f"validation loss {of.valid_loss:.4f}, {of.seconds:.0f} s"
-            )
-            return
-        self._events += of.events
-        per_s = self._events / max(monotonic() - self._began_s, 1e-9)
-        self._bar.total = of.steps
-        self._bar.set_postfix_str(f"loss {of.loss:.3f}, {per_s:,.0f} events/s", refresh=False)
-        self._bar.update(of.step - self._bar.n)
 
 
 def _print_result(result: Result, out: str) -> None:

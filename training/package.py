@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 from pydantic import JsonValue
 
 from clickpath.encoding import Encoder
 from clickpath.vocabulary import ACTIONS
-from serving.card import HEADS_FILE, MODEL_FILE, Card, write_card
+from serving.card import HEADS_FILE, MODEL_FILE, Card, read_card, write_card
 from serving.graph import Graph
+from serving.int8 import quantized
 from serving.outputs import REQUIRED_HEADS, TOKEN_HEADS
 from training.dataset import Part
 from training.export import only, to_onnx
 from training.model import PathModel
 from training.predict import check_export, predict, run_graph
 
-NAME = "clickpath path transformer"
+NAME: Final = "clickpath path transformer"
+_QUANTIZING_BATCH: Final = 256
 
 
 def write_package(
@@ -58,6 +61,22 @@ def write_package(
         (directory / HEADS_FILE).write_bytes(whole)
         digest = sha256(whole).hexdigest()
         card = card.model_copy(update={"all_heads": every, "all_heads_sha256": digest})
+    write_card(card, directory)
+    return card
+
+
+def quantize_package(directory: Path, part: Part) -> Card:
+    """Turns the graphs in a directory into 8 bits, on the paths of a part; see `serving.int8`."""
+    card = read_card(directory)
+    changes: dict[str, str] = {}
+    for file, digest in ((MODEL_FILE, "sha256"), (HEADS_FILE, "all_heads_sha256")):
+        path = directory / file
+        if path.exists():
+            batches = (batch.paths for batch in part.batches(_QUANTIZING_BATCH))
+            graph = quantized(path.read_bytes(), batches)
+            path.write_bytes(graph)
+            changes[digest] = sha256(graph).hexdigest()
+    card = card.model_copy(update=changes)
     write_card(card, directory)
     return card
 
