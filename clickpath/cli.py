@@ -61,6 +61,9 @@ COMMANDS: dict[str, Command] = {
         "training.export_command:export", "write a trained model for serving, smaller if asked"
     ),
     "train": Command("training.commands:train", "train, evaluate and export a model"),
+    "evaluate": Command(
+        "training.evaluate_command:evaluate", "figures of a model beside baselines, with intervals"
+    ),
     "benchmark": Command("training.benchmark:benchmark", "a public data set, training to figures"),
     "audit": Command(
         "training.audit_command:audit", "does training see what the worker saw at each decision?"

@@ -125,9 +125,7 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result 
     check_package(trained.model, run.encoder, run.out, test_part)
     figures = {"model": measure(test_part, predict(trained.model, test_part))}
     for name, baseline in baselines.fit(train_part).items():
-        next_action, purchase = baseline.predict(test_part)
-        said = {"next_action": next_action, "purchase": purchase}
-        figures[name] = measure(test_part, said)
+        figures[name] = measure(test_part, baseline.predict(test_part))
     card = card.model_copy(update={"metrics": _metrics(figures, trained)})
     write_card(card, run.out)
     return Result(card, figures, trained, monotonic() - started_s)
