@@ -16,7 +16,7 @@ from hashlib import file_digest
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -155,18 +155,20 @@ def _made(
     read = spill.clicks + refused.total()
     dropped = Counter({f"refused_{code}": refused[code] for code in sorted(refused)})
     cleaner = Cleaner(recipe.rules, window.session_gap_ms)
-    if corpus.foreign:
+    if corpus.foreign and spill.clicks:
         say("cleaning it")
-        cleaner.clean(spill)
+        cuts = cleaner.clean(spill, lambda: recipe.cuts or _cut(spill))
         dropped += cleaner.dropped
-    time, cuts = _cut(spill, recipe.cuts)
+    else:
+        cuts = recipe.cuts or _cut(spill)
     say("replaying it through the window and the encoder")
     replay = Replay(recipe.encoder, cuts, recipe.sampling)
     writers = [_Writer(folder, name, recipe.shard_examples) for name in PARTS]
-    users = _replayed(spill, replay, writers)
-    dropped += Counter(
-        late=replay.verdicts[Verdict.LATE], duplicate=replay.verdicts[Verdict.DUPLICATE]
-    )
+    seen = _replayed(spill, replay, writers)
+    verdicts = replay.verdicts
+    kept = verdicts[Verdict.HEAD] + verdicts[Verdict.INSERTED]
+    dropped += Counter(late=verdicts[Verdict.LATE], duplicate=verdicts[Verdict.DUPLICATE])
+    dropped += Counter(beyond_end=read - kept - dropped.total())
     if not all(writer.files for writer in writers) and recipe.cuts is None:
         raise UsageError("the corpus is too short: a part of it has no examples")
     return Manifest(
@@ -179,52 +181,57 @@ def _made(
         sources=corpus.sources(),
         clicks=Clicks(
             read=read,
-            kept=read - dropped.total(),
-            users=users,
+            kept=kept,
+            users=seen.users,
             dropped=dict(sorted(dropped.items())),
             clipped=dict(sorted(cleaner.clipped.items())),
         ),
-        time=time,
+        time=Time(
+            first_ms=seen.first_ms,
+            last_ms=seen.last_ms,
+            valid_from_ms=cuts.valid_ms,
+            test_from_ms=cuts.test_ms,
+            end_ms=cuts.end_ms,
+        ),
         parts={writer.name: writer.part() for writer in writers},
     )
 
 
-def _cut(spill: Spill, given: Cuts | None) -> tuple[Time, Cuts]:
-    """The range of the times, and where the parts begin."""
+def _cut(spill: Spill) -> Cuts:
+    """Where the parts begin, by `CUT_SHARES`."""
 
     def times_ms() -> Iterator[Ints]:
         return (rows[:, TS_MS] for rows in spill.buckets())
 
-    times, oldest_ms, newest_ms = Times(), MAX_TS_MS, 0
+    times, newest_ms = Times(), 0
     for ts_ms in times_ms():
         times.add(ts_ms)
-        oldest_ms = min(oldest_ms, int(ts_ms.min(initial=oldest_ms)))
         newest_ms = max(newest_ms, int(ts_ms.max(initial=newest_ms)))
-    cuts = given
-    if cuts is None:
-        if times.total < _FEWEST_CLICKS:
-            raise UsageError(
-                f"the corpus has {times.total} readable clicks, "
-                f"at least {_FEWEST_CLICKS} are needed"
-            )
-        valid_ms, test_ms = (times.exactly(share, times_ms) for share in CUT_SHARES)
-        if not oldest_ms < valid_ms < test_ms:
-            raise UsageError("the corpus covers too little time to be cut by it")
-        cuts = Cuts(valid_ms, test_ms, newest_ms + 1)
-    time = Time(
-        first_ms=oldest_ms,
-        valid_from_ms=cuts.valid_ms,
-        test_from_ms=cuts.test_ms,
-        end_ms=cuts.end_ms,
-    )
-    return time, cuts
+    if times.total < _FEWEST_CLICKS:
+        raise UsageError(
+            f"the corpus has {times.total} readable clicks, at least {_FEWEST_CLICKS} are needed"
+        )
+    first_ms, valid_ms, test_ms = (times.exactly(share, times_ms) for share in (0, *CUT_SHARES))
+    if not first_ms < valid_ms < test_ms:
+        raise UsageError("the corpus covers too little time to be cut by it")
+    return Cuts(valid_ms, test_ms, newest_ms + 1)
 
 
-def _replayed(spill: Spill, replay: Replay, writers: list[_Writer]) -> int:
-    """Replays all buckets into the writers; how many users there are."""
-    users = 0
+class _Seen(NamedTuple):
+    """What has been replayed: how many users, and the range of their clicks."""
+
+    users: int
+    first_ms: int
+    last_ms: int
+
+
+def _replayed(spill: Spill, replay: Replay, writers: list[_Writer]) -> _Seen:
+    """Replays all buckets into the writers."""
+    users, first_ms, last_ms = 0, MAX_TS_MS, 0
     for rows in spill.buckets():
         users += len(np.unique(rows[:, USER]))
+        first_ms = min(first_ms, int(rows[:, TS_MS].min(initial=first_ms)))
+        last_ms = max(last_ms, int(rows[:, TS_MS].max(initial=last_ms)))
         for example in replay.run(entries_of(rows)):
             writers[example.part].add(example)
     for writer in writers:
@@ -235,7 +242,7 @@ def _replayed(spill: Spill, replay: Replay, writers: list[_Writer]) -> int:
             f"the corpus is not in order of time: {late} of {spill.clicks} clicks are older than "
             "the window of their user allows; sort it by time"
         )
-    return users
+    return _Seen(users, first_ms, last_ms)
 
 
 class _Writer:

@@ -50,7 +50,8 @@ class Clicks(_Record):
         kept: Clicks that became steps of a path.
         users: Users with such a click.
         dropped: The others, by reason: `refused_` and the reason code for a broken record, the
-            reasons of `training.cleaning`, and `duplicate` and `late` for what the window refused.
+            reasons of `training.cleaning`, `duplicate` and `late` for what the window refused, and
+            `beyond_end` for what is newer than the end of the last part.
         clipped: Prices and dwells that were clipped.
     """
 
@@ -62,9 +63,10 @@ class Clicks(_Record):
 
 
 class Time(_Record):
-    """The range of the clicks, and where the parts begin, in epoch milliseconds."""
+    """The range of the clicks, and where the parts begin and end, in epoch milliseconds."""
 
     first_ms: int
+    last_ms: int
     valid_from_ms: int
     test_from_ms: int
     end_ms: int

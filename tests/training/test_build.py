@@ -135,6 +135,7 @@ def test_a_manifest_tells_sources_range_counts_encoder_and_code(tmp_path: Path) 
     assert manifest.clicks.dropped == {"duplicate": 1, "refused_not_json": 1}
     assert manifest.clicks.users == len({click.user_id for click in clicks})
     assert manifest.time.first_ms == clicks[0].ts_ms
+    assert manifest.time.last_ms == clicks[-1].ts_ms
     assert manifest.time.end_ms == clicks[-1].ts_ms + 1
     assert manifest.encoder == Recipe().encoder.fingerprint
     assert manifest.sampling["seed"] == 1
@@ -153,6 +154,8 @@ def test_cuts_that_are_given_may_leave_a_part_empty(tmp_path: Path) -> None:
     clicks = list(simulate(1_000, 20, seed=1))
     dataset = built(clicks, tmp_path, Recipe(cuts=Cuts(0, 0, clicks[-1].ts_ms + 1)))
     assert [len(dataset.part(name)) > 0 for name in PARTS] == [False, False, True]
+    short = built(clicks, tmp_path / "short", Recipe(cuts=Cuts(0, 0, clicks[900].ts_ms)))
+    assert short.manifest.clicks.dropped == {"beyond_end": 100}
     assert not dataset.part("train").has("next_action")
     assert len(dataset.part("train").whole()) == 0
     assert list(dataset.part("train").batches(8)) == []

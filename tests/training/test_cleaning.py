@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from clickpath.events import Click, Item
+from clickpath.steps import Step
 from training.cleaning import Cleaner, Rules
-from training.examples import Entry, entry_of
+from training.examples import Cuts, Entry, entry_of
 from training.labels import DAY_MS
-from training.spill import PRICE_CENTS, TS_MS, Spill, entries_of
+from training.spill import Spill, entries_of
 
 START_MS = 1_500_000_000_000
 MINUTE_MS = 60_000
 GAP_MS = 30 * MINUTE_MS
+ALL_TRAINING = Cuts(*(START_MS + 200 * DAY_MS,) * 3)
 DWELLS_MS = (20_000, 30_000, 45_000, 25_000, 40_000)
 
 
@@ -36,14 +38,14 @@ def people(count: int = 20) -> list[Click]:
 
 
 def cleaned(
-    clicks: Iterable[Click], folder: Path, rules: Rules | None = None
+    clicks: Iterable[Click], folder: Path, cuts: Cuts = ALL_TRAINING
 ) -> tuple[list[Entry], Cleaner]:
     spill = Spill(folder, 200)
     for place, one in enumerate(clicks):
         spill.add(entry_of(one, place))
     spill.close()
-    cleaner = Cleaner(rules or Rules(), GAP_MS)
-    cleaner.clean(spill)
+    cleaner = Cleaner(Rules(), GAP_MS)
+    cleaner.clean(spill, lambda: cuts)
     return [entry for rows in spill.buckets() for entry in entries_of(rows)], cleaner
 
 
@@ -128,16 +130,58 @@ def test_clicks_are_taken_in_order_of_time(tmp_path: Path) -> None:
         assert before.user != after.user or before.step.ts_ms <= after.step.ts_ms
 
 
-def test_nothing_to_clean_is_no_error(tmp_path: Path) -> None:
-    left, cleaner = cleaned([], tmp_path)
-    assert left == []
-    assert not cleaner.dropped
-
-
 def test_a_log_without_prices_is_left_alone(tmp_path: Path) -> None:
     bare = [Click(f"e{n}", "u", START_MS + n * 60_000, "search", "search") for n in range(50)]
     left, cleaner = cleaned(bare, tmp_path)
     assert not cleaner.clipped
     assert {entry.step.price_cents for entry in left} == {-1}
     assert np.diff([entry.step.ts_ms for entry in left]).tolist() == [60_000] * 49
-    assert PRICE_CENTS != TS_MS
+
+
+def steps_before(entries: Iterable[Entry], end_ms: int) -> set[tuple[int, Step]]:
+    return {(entry.user, entry.step) for entry in entries if entry.step.ts_ms < end_ms}
+
+
+def test_the_future_of_a_log_cleans_nothing_before_it(tmp_path: Path) -> None:
+    cut_ms = START_MS + 2 * DAY_MS
+    cuts = Cuts(cut_ms, cut_ms + DAY_MS, cut_ms + 2 * DAY_MS)
+    past = [*people(), click("u1", START_MS + DAY_MS // 2, price=10**9)]
+    # From the cut on half of the users are bots, and all prices are a hundred times as high.
+    future = [click(f"u{n}", cut_ms + 5, price=300_000, item=f"i{n}") for n in range(20)]
+    future += [
+        click(f"u{user}", cut_ms + MINUTE_MS + n * 500, price=300_000, item=f"i{n}")
+        for user in range(10)
+        for n in range(100)
+    ]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    past = [c for c in past if c.ts_ms < cut_ms]
+    honest, of_past = cleaned(past, tmp_path / "a", cuts)
+    planted, of_both = cleaned([*past, *future], tmp_path / "b", cuts)
+    assert steps_before(planted, cut_ms) == steps_before(honest, cut_ms)
+    assert len(planted) == len(honest) + 10
+    assert of_past.clipped == {"price": 1}
+    assert of_both.dropped == {"bot_rate": 1_010}
+    assert of_both.clipped == {"price": 11}
+
+
+def test_a_bot_of_the_training_part_is_gone_from_all_parts(tmp_path: Path) -> None:
+    cut_ms = START_MS + 2 * DAY_MS
+    bot = [click("bot", START_MS + n * 900, item=f"i{n}") for n in range(61)]
+    bot.append(click("bot", cut_ms + DAY_MS // 2))
+    _, cleaner = cleaned([*people(), *bot], tmp_path, Cuts(cut_ms, cut_ms + DAY_MS, 1 << 50))
+    assert cleaner.dropped == {"bot_rate": 62}
+
+
+def test_no_step_moves_across_a_cut(tmp_path: Path) -> None:
+    first_ms = START_MS + 2 * DAY_MS + DAY_MS // 2
+    steps = [first_ms, first_ms + 29 * MINUTE_MS, first_ms + 29 * MINUTE_MS + 30_000]
+    clicks = [*people(), *(click("slow", ts_ms) for ts_ms in steps)]
+    slow = entry_of(click("slow", 0)).user
+    for cut_ms, clipped in ((steps[1], 0), (steps[2], 1)):
+        folder = tmp_path / str(cut_ms)
+        folder.mkdir()
+        left, cleaner = cleaned(clicks, folder, Cuts(cut_ms, cut_ms + DAY_MS, 1 << 50))
+        times_ms = [entry.step.ts_ms for entry in left if entry.user == slow]
+        assert cleaner.clipped["dwell"] == clipped
+        assert [ts_ms for ts_ms in times_ms if ts_ms >= cut_ms] == [t for t in steps if t >= cut_ms]
