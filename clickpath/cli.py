@@ -60,6 +60,9 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "training.export_command:export", "write a trained model for serving, smaller if asked"
     ),
+    "refresh": Command(
+        "training.refresh_command:refresh", "bring a trained model up to recent days, with LoRA"
+    ),
     "train": Command("training.commands:train", "train, evaluate and export a model"),
     "evaluate": Command(
         "training.evaluate_command:evaluate", "figures of a model beside baselines, with intervals"

@@ -8,12 +8,12 @@ seed of its own number, so that a loop which was stopped goes on to the same bit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from clickpath.encoding import FEATURE_NAMES
 from clickpath.errors import FatalError, UsageError
-from training.dataset import Batch, Part
+from training.dataset import Batch
 from training.form import KIND
 from training.model import PathModel
 from training.objective import Objective, ObjectiveConfig
@@ -97,10 +97,20 @@ class Trained:
 Progress = Callable[[Tick | Epoch], None]
 
 
+class Examples(Protocol):
+    """What a loop learns from or is measured on: a part, or one that is made of others."""
+
+    def __len__(self) -> int: ...
+
+    def batches(self, size: int, seed: int | Sequence[int] | None = None) -> Iterator[Batch]:
+        """See `Part.batches`."""
+        ...
+
+
 def train(
     model: PathModel,
-    train_part: Part,
-    valid_part: Part,
+    train_part: Examples,
+    valid_part: Examples,
     config: TrainConfig,
     progress: Progress = lambda _: None,
     *,
@@ -185,7 +195,7 @@ def accelerator_of() -> Accelerator:
 
 
 def own_batches(
-    part: Part, config: TrainConfig, epoch: int, done: int, accelerator: Accelerator
+    part: Examples, config: TrainConfig, epoch: int, done: int, accelerator: Accelerator
 ) -> Iterator[Batch]:
     """The batches of this process in an epoch, without the first ones that are done.
 
@@ -247,7 +257,7 @@ def disguised(batch: Batch, share: float, rng: np.random.Generator) -> Batch:
 
 
 def validation(
-    objective: Objective, part: Part, config: TrainConfig, accelerator: Accelerator
+    objective: Objective, part: Examples, config: TrainConfig, accelerator: Accelerator
 ) -> tuple[dict[str, float], float]:
     """The loss of each head on the validation part, in nats, and their weighted sum."""
     objective.eval()
