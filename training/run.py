@@ -20,6 +20,7 @@ from serving.card import Card, write_card
 from training import baselines
 from training.board import Board
 from training.build import Recipe, build
+from training.calibration import calibrate, write_calibration
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.corpus import Corpus
 from training.dataset import Dataset, Part
@@ -110,7 +111,8 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result 
         trained = train(model, train_part, valid_part, run.loop, tell, folder=run.out, plan=plan)
     if not first:
         return None
-    say(f"exporting the model of epoch {trained.best}")
+    say(f"calibrating and exporting the model of epoch {trained.best}")
+    write_calibration(calibrate(trained.model, valid_part), run.out)
     save_checkpoint(trained.model, run.encoder, run.out)
     data: dict[str, JsonValue] = {
         **dataset.manifest.model_dump(mode="json", exclude={"parts"}),
