@@ -36,7 +36,7 @@ class FitConfig:
     Attributes:
         seed: Of weights, order, dropout and drawn columns.
         epochs: Most passes over the sessions.
-        targets: Of a step, about.
+        targets: Of a step, about; fewer on a small log, so that an epoch has 200 steps or so.
         drawn: Columns of a step beside those of its own items.
         rate: Highest learning rate.
         warm_up: Share of the training over which the rate rises.
@@ -69,6 +69,9 @@ class Fitted:
 #: Called after each step with the share of the training that is done, and the loss.
 Progress = Callable[[float, float], None]
 
+#: Says how good the model is now; more is better.
+Judge = Callable[[], float]
+
 
 def fit(
     model: NextItem,
@@ -77,8 +80,9 @@ def fit(
     config: FitConfig,
     seconds: float,
     progress: Progress = lambda *_: None,
+    judge: Judge | None = None,
 ) -> Fitted:
-    """Trains a model in place, for at most so many seconds; it ends with the averaged weights.
+    """Trains a model in place, for at most so many seconds; it ends with averaged weights.
 
     Args:
         model: Its table must be that of the same sessions.
@@ -87,19 +91,24 @@ def fit(
         config: How to train.
         seconds: Of wall time.
         progress: Is told about each step.
+        judge: Is asked after 60 and 80 % and at the end; the best averages stay.
 
     Raises:
         FatalError: The loss is not a finite number any more.
     """
+    started_s, step, epoch, loss = monotonic(), 0, 0.0, 0.0
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     steps = _Steps(model, sessions, table, config)
-    started_s, step, epoch, loss = monotonic(), 0, 0.0, 0.0
     model.train()
+    judged = [0.6, 0.8]
     for epoch, batch in _batches(sessions, config, model.config.steps, rng):
         done = max((monotonic() - started_s) / max(seconds, 1e-9), epoch / config.epochs)
         if done >= 1:
             break
+        if judge is not None and judged and done >= judged[0]:
+            judged.pop(0)
+            steps.stand(judge)
         step += 1
         rate = config.rate * min(1.0, (done + 1e-3) / config.warm_up)
         now = steps.take(batch, step, rate * (0.51 + 0.49 * math.cos(math.pi * done)))
@@ -107,7 +116,7 @@ def fit(
             raise FatalError(f"the loss became {now} in step {step} of the next-item training")
         loss += (now - loss) * max(0.01, 1 / step)
         progress(done, loss)
-    steps.finish()
+    steps.finish(judge)
     model.eval()
     return Fitted(step, min(epoch, config.epochs), monotonic() - started_s, loss)
 
@@ -129,6 +138,7 @@ class _Steps:
         self._rows = (_Rows(model.vectors), _Rows(model.bias))
         trained = (*self._small, model.vectors, model.bias)
         self._averages = [(weight, weight.detach().clone()) for weight in trained]
+        self._best: tuple[float, list[Tensor]] | None = None
 
     def take(self, batch: Ints, step: int, rate: float) -> float:
         """Learns from some sessions; returns the loss."""
@@ -165,10 +175,34 @@ class _Steps:
         return loss.item()
 
     @torch.no_grad()
-    def finish(self) -> None:
-        """Leaves the averaged weights in the model."""
+    def stand(self, judge: Judge) -> None:
+        """Has the averages judged, and remembers them if they are the best so far."""
+        training = [weight.clone() for weight, _ in self._averages]
         for weight, average in self._averages:
             weight.copy_(average)
+        functional.normalize(self._model.vectors, dim=1, out=self._model.vectors)
+        self._model.eval()
+        score = judge()
+        self._model.train()
+        if self._best is None or score >= self._best[0]:
+            self._best = (score, [average.clone() for _, average in self._averages])
+        for (weight, _), before in zip(self._averages, training, strict=True):
+            weight.copy_(before)
+
+    @torch.no_grad()
+    def finish(self, judge: Judge | None) -> None:
+        """Leaves averaged weights in the model: the best that were judged, or else the last.
+
+        Only the direction of a vector counts, so that it may be left with unit length.
+        """
+        best = [average for _, average in self._averages]
+        if judge is not None:
+            self.stand(judge)
+            assert self._best is not None
+            best = self._best[1]
+        for (weight, _), chosen in zip(self._averages, best, strict=True):
+            weight.copy_(chosen)
+        functional.normalize(self._model.vectors, dim=1, out=self._model.vectors)
 
     @torch.no_grad()
     def _follow(self, decay: float) -> None:
@@ -223,13 +257,14 @@ def _batches(
     """
     targets = np.minimum(sessions.lengths - 1, steps)
     candidates = np.flatnonzero(targets > 0)
+    most = int(np.clip(targets.sum() // 200, min(128, config.targets), config.targets))
     epoch = 0
     while True:
         order = rng.permutation(candidates)
         batches: list[Ints] = []
         for some in np.array_split(order, max(1, len(order) // 12_000)):
             ordered = some[np.argsort(targets[some], kind="stable")]
-            place = np.cumsum(targets[ordered]) // config.targets
+            place = np.cumsum(targets[ordered]) // most
             batches += np.split(ordered, np.flatnonzero(np.diff(place)) + 1)
         for number, chosen in enumerate(rng.permutation(len(batches))):
             yield epoch + number / len(batches), batches[chosen]
@@ -256,16 +291,15 @@ def fit_scales(model: NextItem, unseen: Sessions, config: FitConfig, passes: int
     model.scales.requires_grad_()
     optimizer = torch.optim.Adam([model.scales], lr=0.03, betas=(0.8, 0.95))
     rng = np.random.default_rng(config.seed)
-    unit = functional.normalize(model.vectors, dim=1)
     for epoch, batch in _batches(unseen, config, model.config.steps, rng):
         if epoch >= passes:
             break
         session = padded(unseen, batch, model.config.steps + 1)
         b, t = torch.where(session[:, 1:] != NO_ITEM)
-        asked = model.ask(session[:, :-1], (b, t), unit)
+        asked = model.ask(session[:, :-1], (b, t), model.vectors)
         loss = cross_entropy(
             asked.h,
-            unit,
+            model.vectors,
             model.bias_of(model.bias),
             asked.rows,
             asked.columns,

@@ -19,6 +19,9 @@ from clickpath.errors import UsageError
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+#: Clicks of a path that are kept, the newest.
+LONGEST: Final = 50
+
 #: The row of padding and of items that no training session has.
 NO_ITEM: Final = 0
 
@@ -92,7 +95,9 @@ class Prefixes:
     def some(self, most: int) -> Prefixes:
         """At most so many, evenly spread."""
         chosen = np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(int))
-        return Prefixes(Sessions.of([self.paths[i] for i in chosen]), self.following[chosen])  # type: ignore[misc]
+        return Prefixes(
+            Sessions.of([self.paths[i].tolist() for i in chosen]), self.following[chosen]
+        )
 
 
 def every_prefix(sessions: Sessions) -> Prefixes:
@@ -101,7 +106,7 @@ def every_prefix(sessions: Sessions) -> Prefixes:
     for index in range(len(sessions)):
         session = sessions[index].tolist()
         for end in range(1, len(session)):
-            paths.append(session[:end])
+            paths.append(session[max(0, end - LONGEST) : end])
             following.append(session[end])
     return Prefixes(Sessions.of(paths), np.array(following, dtype=np.int64))
 
@@ -138,7 +143,7 @@ def read_prefixes(path: Path, rows: dict[str, int]) -> Prefixes:
         before, tab, after = line.rstrip("\n").rpartition("\t")
         if not tab or not after.strip():
             raise UsageError(f"{path}, line {number}: no tab and next item in {line[:60]!r}")
-        paths.append([rows[item] for item in before.split() if item in rows])
+        paths.append([rows[item] for item in before.split() if item in rows][-LONGEST:])
         following.append(rows.get(after.strip(), NO_ITEM))
     if not paths:
         raise UsageError(f"{path} has no prefixes")

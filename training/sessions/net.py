@@ -111,7 +111,7 @@ class NextItem(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.register_buffer("vectors", start.clone())  # (V, D); trained by row, not by autograd
+        self.register_buffer("vectors", start.clone())  # (V, D), of unit length; trained by row
         bias = torch.zeros(len(start))
         bias[NO_ITEM] = _NEVER
         self.register_buffer("bias", bias)
@@ -147,10 +147,9 @@ class NextItem(nn.Module):
             Shape (B, V).
         """
         places = (torch.arange(len(paths)), lengths - 1)
-        vectors = functional.normalize(self.vectors, dim=1)
-        asked = self.ask(paths, places, vectors)
-        logits = torch.addmm(self.bias_of(self.bias), asked.h, vectors.T)  # (B, V)
-        logits.view(-1).index_add_(0, asked.rows * len(vectors) + asked.columns, asked.values)
+        asked = self.ask(paths, places, self.vectors)
+        logits = torch.addmm(self.bias_of(self.bias), asked.h, self.vectors.T)  # (B, V)
+        logits.view(-1).index_add_(0, asked.rows * len(self.bias) + asked.columns, asked.values)
         return logits
 
     def bias_of(self, bias: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clickpath.errors import UsageError
 from training.sessions.covisits import Table, TableConfig, build_table, start_of_embeddings
 from training.sessions.fit import FitConfig, Fitted, fit, fit_scales, padded
 from training.sessions.knn import KnnConfig, SessionKnn, Votes
@@ -33,6 +34,7 @@ TOP: Final = 20
 _WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 _FLOOR: Final = 1e-3
 _VALIDATED: Final = 12_000
+_JUDGED: Final = 4_000
 _CELLS: Final = 20_000_000
 
 
@@ -94,14 +96,19 @@ def run(
         config: Settings.
         started_s: When the time limit began, by `time.monotonic`.
         say: Is told what goes on.
+
+    Raises:
+        UsageError: The newest sessions have nothing to choose by.
     """
     deadline_s = started_s + config.minutes * 60
-    cut = len(sessions) - max(1, round(len(sessions) * HELD_OUT))
+    cut = len(sessions) - max(10, round(len(sessions) * HELD_OUT))
     older, newer = sessions.between(0, cut), sessions.between(cut, len(sessions))
     known = np.zeros(rows, dtype=bool)
     known[older.items] = True
     newer = newer.without(~known[newer.items])
     valid = every_prefix(newer).some(_VALIDATED)
+    if not len(valid):
+        raise UsageError(f"the newest {len(newer)} sessions share no two items with the others")
     torch.manual_seed(config.fit.seed)
     began_s = monotonic()
     table = build_table(older, rows, config.table)
@@ -118,9 +125,15 @@ def run(
     say(
         f"{len(older):,} sessions to learn from, {left_s:.0f} s to do it, {after_s:.0f} s kept back"
     )
-    trained = fit(
-        model, older, config.table, config.fit, (1 - config.refresh) * left_s, _teller(say)
-    )
+    few = valid.some(_JUDGED)
+
+    def judge() -> float:
+        score = figures(measure(model, None, few, ()).model)
+        say(f"  held-out sessions: model {score[0]:.2f} / {score[1]:.2f}")
+        return sum(score)
+
+    share = (1 - config.refresh) * left_s
+    trained = fit(model, older, config.table, config.fit, share, _teller(say), judge)
     say(_told("trained", trained))
     fit_scales(model, newer, config.fit)
     ranks = measure(model, knn, valid, _WEIGHTS)
@@ -155,12 +168,12 @@ class Ranks:
 
 @torch.inference_mode()
 def measure(
-    model: NextItem, knn: SessionKnn, prefixes: Prefixes, weights: tuple[float, ...]
+    model: NextItem, knn: SessionKnn | None, prefixes: Prefixes, weights: tuple[float, ...]
 ) -> Ranks:
     """Ranks the next items of prefixes among all items; among equals the worst place counts.
 
     Fused, an item's logit is the model's plus `weight * log(1 + share / 0.001)`, its share being
-    that of the neighbours' votes.
+    that of the neighbours' votes. Without a kNN only the model is ranked.
     """
     model.eval()
     rows = len(model.bias)
@@ -173,10 +186,12 @@ def measure(
         paths = padded(prefixes.paths, chosen, model.config.steps)
         target = torch.from_numpy(prefixes.following[chosen])
         logits = model(paths, (paths > 0).sum(1).clamp(min=1))
+        by_model[chosen] = _ranks(logits, target)
+        if knn is None:
+            continue
         votes = knn.votes(Sessions.of([prefixes.paths[int(i)].tolist() for i in chosen]))
         voted = torch.zeros_like(logits)
         voted[torch.from_numpy(votes.path), torch.from_numpy(votes.item)] = shares(votes)
-        by_model[chosen] = _ranks(logits, target)
         found = voted.gather(1, target[:, None])[:, 0] > 0
         by_knn[chosen] = np.where(found.numpy(), _ranks(voted, target), np.inf)
         bonus = torch.log1p(voted / _FLOOR)

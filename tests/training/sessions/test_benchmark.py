@@ -46,6 +46,16 @@ def test_a_small_log_is_learnt_in_the_time_given(
     assert record["test"]["fused"]["hr@20"] < 100  # the last prefix is of unknown items
 
 
+def test_newest_sessions_without_known_items_are_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test = tmp_path / "train.txt", tmp_path / "test.tsv"
+    train.write_text("a b\n" * 50 + "c d\n" * 10)
+    test.write_text("a\tb\n")
+    assert main(["benchmark", "diginetica", "--train", str(train), "--test", str(test)]) == 2
+    assert "share no two items with the others" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

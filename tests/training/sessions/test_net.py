@@ -110,6 +110,20 @@ def test_training_lowers_the_loss_and_keeps_to_the_bits_with_a_seed() -> None:
     assert torch.equal(*finals)
 
 
+def test_the_weights_that_were_judged_best_stay() -> None:
+    model, seen, scores = small_model(), [], iter([3.0, 1.0, 2.0])
+
+    def judge() -> float:
+        seen.append(model.vectors.clone())
+        return next(scores)
+
+    pairs = TableConfig(neighbours=4, window=3)
+    fit(model, LOG, pairs, FitConfig(epochs=40, targets=8, drawn=4), 1e9, judge=judge)
+    assert len(seen) == 3
+    assert torch.equal(model.vectors, seen[0])
+    assert not torch.equal(seen[0], seen[1])
+
+
 def test_only_the_scales_are_fitted_on_held_out_sessions() -> None:
     model = small_model()
     before = {name: each.clone() for name, each in model.state_dict().items()}
