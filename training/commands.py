@@ -36,7 +36,7 @@ def train(argv: Sequence[str]) -> int:
     corpus: Corpus = (
         Simulated(options.events, options.users, options.seed)
         if options.corpus is None
-        else corpus_at(options.corpus, options.format)
+        else corpus_at(options.corpus, options.format, options.clean)
     )
     loop = TrainConfig(seed=options.seed, epochs=options.epochs, minutes=options.minutes)
     run = Run(
@@ -78,6 +78,11 @@ def _parser() -> CommandParser:
         default="clickpath",
         choices=sorted(CORPUS_FORMATS),
         help="of it; default clickpath",
+    )
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="drop copies, impossible times and bots, clip outliers; public logs always are",
     )
     parser.add_argument("--events", type=int, default=600_000, help="simulated; default 600000")
     parser.add_argument("--users", type=int, default=12_000, help="simulated; default 12000")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clickpath.cli import main
 from clickpath.errors import UsageError
 from clickpath.events import Click, Item
 from clickpath.simulation import simulate
@@ -186,6 +187,12 @@ def test_any_log_but_an_archive_can_be_cleaned(tmp_path: Path) -> None:
         assert manifest.cleaning is not None
     with pytest.raises(UsageError, match="an archive is not cleaned"):
         corpus_at(str(tmp_path), "archive", clean=True)
+
+
+def test_the_command_can_clean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--corpus", str(tmp_path), "--format", "archive", "--out", str(tmp_path / "run")]
+    assert main(["train", *arguments, "--clean"]) == 2
+    assert "an archive is not cleaned" in capsys.readouterr().err
 
 
 def test_only_public_logs_are_foreign(tmp_path: Path) -> None:
