@@ -101,7 +101,7 @@ class EmbeddedBroker:
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self._start_timeout_s
-        while not _answers(self._port):
+        while not answers(self._port):
             if process.poll() is not None:
                 raise BrokerError(
                     f"the embedded broker ended with code {process.returncode}{self._last_words()}"
@@ -170,7 +170,7 @@ def _usable_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     """Whether a Kafka broker answers there."""
     try:
         with contextlib.closing(socket.create_connection((_HOST, port), timeout=0.5)) as link:

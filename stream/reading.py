@@ -34,6 +34,8 @@ async def _consumer(bootstrap_servers: str) -> AsyncIterator[AIOKafkaConsumer]:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=100,
+        # What a crashed worker left in a transaction that was aborted never happened.
+        isolation_level="read_committed",
         max_partition_fetch_bytes=8 << 20,
     )
     try:
@@ -49,17 +51,19 @@ async def _consumer(bootstrap_servers: str) -> AsyncIterator[AIOKafkaConsumer]:
 async def read_topic(bootstrap_servers: str, topic: str) -> AsyncIterator[StoredRecord]:
     """Yields every record of a topic, in order of offset within a partition.
 
-    The end of a partition is the larger one of what the broker lists and of the high water mark in
-    its first answer to a fetch: some brokers list the base of the last batch. What is written later
-    may or may not be among the records.
+    The end of a partition is the larger one of what the broker lists and of the stable offset in
+    its first answer to a fetch: some brokers list the base of the last batch. What is written
+    later, or in a transaction that is still open, may or may not be among the records.
 
     Raises:
         UsageError: No broker answers, or it has no such topic.
     """
     async with _consumer(bootstrap_servers) as consumer:
-        if topic not in await consumer.topics():
+        # A consumer without a subscription knows no partitions of its own accord.
+        cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001
+        numbers = cluster.partitions_for_topic(topic)
+        if not numbers:
             raise UsageError(f"there is no topic {topic} at {bootstrap_servers}")
-        numbers = consumer.partitions_for_topic(topic) or set()
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)
@@ -68,7 +72,7 @@ async def read_topic(bootstrap_servers: str, topic: str) -> AsyncIterator[Stored
         while missing:
             fetched = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=5000)
             for partition in sorted(unseen):
-                mark = consumer.highwater(partition)
+                mark = consumer.last_stable_offset(partition)
                 if mark is not None:
                     ends[partition] = max(ends[partition], mark)
                     unseen.remove(partition)

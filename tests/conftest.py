@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.kafka.apache import ApacheKafka, Missing
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -28,3 +31,15 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real click logs: {folder} is absent (set CLICKPATH_REAL_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def apache_kafka() -> Iterator[ApacheKafka]:
+    """A real Apache Kafka for the whole session, or a skip; tests use topics of their own."""
+    broker = ApacheKafka()
+    try:
+        broker.start()
+    except Missing as error:
+        pytest.skip(str(error))
+    yield broker
+    broker.stop()

@@ -1,11 +1,13 @@
-"""A shop on real parts: the embedded broker, worker processes, and what lies on the topics.
+"""A shop on real parts: a broker, worker processes, and what lies on the topics.
 
-The number of events is set by the variable PROVE_EVENTS; the default keeps a test run short.
+The broker is the embedded one, and Apache Kafka too where a module says `on_both_brokers`. The
+number of events is set by the variable PROVE_EVENTS; the defaults keep a test run short.
 """
 
 import asyncio
 import json
 import os
+import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
@@ -35,9 +37,27 @@ def lines_of(clicks: Iterable[Click]) -> list[RawLine]:
     return [RawLine(click.user_id.encode(), click_to_json(click), (), "") for click in clicks]
 
 
-@pytest.fixture(scope="session")
-def prove_events() -> int:
-    return int(os.environ.get("PROVE_EVENTS", "20000"))
+@pytest.fixture
+def broker_kind(request: pytest.FixtureRequest) -> str:
+    """Which broker a shop is on: "embedded", unless `on_both_brokers` says otherwise."""
+    return getattr(request, "param", "embedded")
+
+
+@pytest.fixture
+def prove_events(broker_kind: str) -> int:
+    return int(os.environ.get("PROVE_EVENTS", "20000" if broker_kind == "embedded" else "5000"))
+
+
+def names_of_its_own() -> dict[str, str]:
+    """Settings that no other shop on the same broker has."""
+    name = f"shop-{uuid.uuid4().hex[:8]}"
+    return {
+        "CLICKPATH_APP_ID": name,
+        **{
+            f"CLICKPATH_{topic.upper()}_TOPIC": f"{name}.{topic}"
+            for topic in ("clicks", "decisions", "interventions", "dead_letter", "late")
+        },
+    }
 
 
 class Shop:
@@ -46,11 +66,11 @@ class Shop:
     def __init__(self, bootstrap_servers: str, folder: Path, environ: Mapping[str, str]) -> None:
         self.settings: Settings = load_settings(environ, bootstrap_servers=bootstrap_servers)
         self._log = folder / "worker.log"
-        self._environ = environ
+        self.environ = environ
         self.produced = 0
 
     def worker(self) -> WorkerProcess:
-        return WorkerProcess(self.settings.bootstrap_servers, self._log, self._environ)
+        return WorkerProcess(self.settings.bootstrap_servers, self._log, self.environ)
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
@@ -170,15 +190,20 @@ def oracle():  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture
-def make_shop(tmp_path: Path):  # type: ignore[no-untyped-def]
-    """Makes a shop on a broker of its own; extra settings by their variables."""
+def make_shop(  # type: ignore[no-untyped-def]
+    tmp_path: Path, broker_kind: str, request: pytest.FixtureRequest
+):
+    """Makes a shop on an empty broker, or with topics of its own; settings by their variables."""
     brokers: list[EmbeddedBroker] = []
 
     async def make(**settings: str) -> Shop:
-        broker = EmbeddedBroker()
-        broker.start()
-        brokers.append(broker)
         environ = {f"CLICKPATH_{name.upper()}": value for name, value in settings.items()}
+        if broker_kind == "embedded":
+            brokers.append(broker := EmbeddedBroker())
+            broker.start()
+        else:
+            broker = request.getfixturevalue("apache_kafka")
+            environ |= names_of_its_own()
         # A slow machine must not change what is decided: the fallback has tests of its own.
         environ.setdefault("CLICKPATH_PREDICT_DEADLINE_S", "60")
         environ.setdefault("CLICKPATH_MODEL", os.environ.get("PROVE_MODEL", "shipped"))

@@ -4,8 +4,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from clickpath import simulation
+from tests.kafka.marks import on_both_brokers
 
-pytestmark = [pytest.mark.broker]
+pytestmark = [pytest.mark.broker, on_both_brokers]
 
 
 async def test_every_compression_is_read_and_the_configured_one_written(

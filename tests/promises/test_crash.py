@@ -9,8 +9,9 @@ import pytest
 
 from clickpath import simulation
 from stream.process import WorkerProcess
+from tests.kafka.marks import on_both_brokers
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, on_both_brokers]
 
 KILLS = int(os.environ.get("PROVE_KILLS", "3"))
 

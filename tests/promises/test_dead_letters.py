@@ -5,23 +5,27 @@ import json
 from collections import Counter
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from clickpath import simulation
 from clickpath.cli import main
 from clickpath.logs import RawLine
 from clickpath.simulation.faults import with_broken
 from clickpath.wire import click_to_json
+from tests.kafka.marks import on_both_brokers
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, on_both_brokers]
 
 #: So that a repair that comes after everything else is still in time.
 A_YEAR_S = str(365 * 86_400)
 
 
 async def test_broken_events_get_their_reasons_and_repaired_ones_end_in_the_clean_state(
-    make_shop, running, oracle, to_lines, prove_events, tmp_path, capsys
+    make_shop, running, oracle, to_lines, prove_events, tmp_path, monkeypatch
 ) -> None:
     shop = await make_shop(lateness_s=A_YEAR_S, pending_limit="100000")
+    for name, value in shop.environ.items():
+        monkeypatch.setenv(name, value)
     clicks = list(simulation.simulate(prove_events, prove_events // 20, seed=31))
     sent = list(with_broken([click_to_json(click) for click in clicks], 0.01, 31))
     lines = [
@@ -70,13 +74,19 @@ async def test_records_of_any_size_and_with_any_headers_stop_nobody(make_shop, r
     shop = await make_shop()
     worker = await running(shop)
 
-    await shop.produce(
-        [
-            RawLine(b"user", b" " * (6 << 20), (), ""),
-            RawLine(b"user", b"no event", (("trace", None),), ""),
-            RawLine(None, b"no event either", (), ""),
-        ]
+    # Compressed, a record of any size is below a broker's limit.
+    producer = AIOKafkaProducer(
+        bootstrap_servers=shop.settings.bootstrap_servers,
+        compression_type="gzip",
+        max_request_size=8 << 20,
     )
+    await producer.start()
+    topic = shop.settings.clicks_topic
+    await producer.send(topic, b" " * (6 << 20), key=b"user")
+    await producer.send(topic, b"no event", key=b"user", headers=[("trace", None)])
+    await producer.send(topic, b"no event either")
+    await producer.stop()
+    shop.produced += 3
     await shop.handled(worker)
 
     assert await worker.stop() == 0

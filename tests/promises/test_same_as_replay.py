@@ -8,6 +8,7 @@ import pytest
 from clickpath import simulation
 from clickpath.logs import read_log
 from clickpath.simulation.faults import shuffled_within, with_duplicates
+from tests.kafka.marks import on_both_brokers
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 REAL_LOGS = {
@@ -15,7 +16,7 @@ REAL_LOGS = {
     "diginetica_raw": DATA / "diginetica_raw",
 }
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, on_both_brokers]
 
 
 async def test_the_worker_ends_where_the_replay_ends(
