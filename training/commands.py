@@ -48,6 +48,8 @@ def train(argv: Sequence[str]) -> int:
         threads=options.threads,
         resume=options.resume,
         start=None if options.start is None else Path(options.start),
+        pretraining=options.pretrain,
+        masked=options.masked,
     )
     with Shown() as shown:
         result = execute(run, shown.say, shown.show)
@@ -101,6 +103,12 @@ def _parser() -> CommandParser:
         "--from", dest="start", metavar="RUN", help="begin with the weights of another run"
     )
     parser.add_argument(
+        "--pretrain", type=int, default=0, metavar="EPOCHS", help="over paths alone, before"
+    )
+    parser.add_argument(
+        "--masked", type=float, default=0.0, metavar="SHARE", help="of their steps to hide"
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object as the last line of stdout"
     )
     return parser
@@ -110,6 +118,10 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("events", "users", "epochs", "threads"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name} is {getattr(options, name)}, must be at least 1")
+    if options.pretrain < 0:
+        raise UsageError(f"--pretrain is {options.pretrain}, must not be below 0")
+    if not 0 <= options.masked < 1:
+        raise UsageError(f"--masked is {options.masked}, must be from 0 to below 1")
     if options.minutes is not None and not options.minutes > 0:
         raise UsageError(f"--minutes is {options.minutes}, must be above 0")
 

@@ -111,7 +111,7 @@ class ServedEmbedding(nn.Module):
         """Rows of items and categories, both (B, 2, T); see `training.lookup.Lookup`."""
         slot = tokens[..., None] % self.moduli + self.first_slot  # (B, 2, T, 3)
         fits = functional.embedding(slot, self.slot_token) == tokens[..., None, None]
-        found = torch.where(fits, functional.embedding(slot, self.slot_row), 0).amax((-2, -1))
+        found = (functional.embedding(slot, self.slot_row) * fits).amax((-2, -1))
         other = tokens % self.shared + self.known
         return torch.where((found > 0) | (tokens == 0), found, other)
 

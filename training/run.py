@@ -30,6 +30,7 @@ from training.heads import teachable, vocabulary_of
 from training.model import PathModel
 from training.package import check_package, write_package
 from training.predict import measure, predict
+from training.stages import NextEvents
 from training.standing import STANDING_FILE, Epoch
 from training.train import Progress, Tick, TrainConfig, Trained, train
 
@@ -37,6 +38,7 @@ _PACKAGES: Final = ("numpy", "onnx", "onnxruntime", "torch", "transformers")
 
 EXAMPLES_FOLDER: Final = "examples"
 LOGS_FOLDER: Final = "logs"
+PRETRAINING_FOLDER: Final = "pretraining"
 
 Figures = dict[str, dict[str, float]]
 
@@ -58,6 +60,8 @@ class Run:
         resume: Whether to go on with a run that was stopped in the same directory.
         start: Directory of a run whose weights training begins with, and whose vocabulary and
             form it keeps; None to begin from nothing.
+        pretraining: Epochs over the paths alone before; see `training.stages`.
+        masked: Share of the steps that are hidden meanwhile; 0 to foretell the next event.
     """
 
     corpus: Corpus
@@ -70,6 +74,8 @@ class Run:
     threads: int = 1
     resume: bool = False
     start: Path | None = None
+    pretraining: int = 0
+    masked: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +106,18 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result 
         dataset = _examples(run, say) if first else Dataset.open(run.out / EXAMPLES_FOLDER)
     train_part, valid_part, test_part = (dataset.part(name) for name in PARTS)
     model = first_model(run, train_part)
-    plan = f"{dataset.manifest.model_dump_json()} {model.config} {run.start}"
+    plan = (
+        f"{dataset.manifest.model_dump_json()} {model.config} {run.start} "
+        f"{run.pretraining} {run.masked}"
+    )
+    shown: Progress = progress if first else (lambda _: None)
+    if run.pretraining:
+        model = _pretrained(model, run, train_part, valid_part, shown, plan)
     with Board(run.out / LOGS_FOLDER, first) as board:
 
         def tell(of: Tick | Epoch) -> None:
             board.write(of)
-            if first:
-                progress(of)
+            shown(of)
 
         trained = train(model, train_part, valid_part, run.loop, tell, folder=run.out, plan=plan)
     if not first:
@@ -147,6 +158,19 @@ def _examples(run: Run, say: Callable[[str], None]) -> Dataset:
     dataset = build(run.corpus, run.out / EXAMPLES_FOLDER, recipe, say)
     say("examples: " + ", ".join(f"{name} {len(dataset.part(name))}" for name in PARTS))
     return dataset
+
+
+def _pretrained(
+    model: PathModel, run: Run, train_part: Part, valid_part: Part, shown: Progress, plan: str
+) -> PathModel:
+    """The model after some epochs over the paths alone, with a standing of its own."""
+    folder = run.out / PRETRAINING_FOLDER
+    folder.mkdir(exist_ok=True)
+    if not run.resume:
+        (folder / STANDING_FILE).unlink(missing_ok=True)
+    paths, held_out = NextEvents(train_part, run.masked), NextEvents(valid_part, run.masked)
+    loop = replace(run.loop, epochs=run.pretraining)
+    return train(model, paths, held_out, loop, shown, folder=folder, plan=plan).model
 
 
 def first_model(run: Run, part: Part) -> PathModel:

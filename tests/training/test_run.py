@@ -1,6 +1,8 @@
 """A whole run: from the command line to a directory that serving accepts."""
 
 import json
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from training.corpus import Simulated
 from training.dataset import Dataset, Part
 from training.package import check_package
 from training.predict import check_export
-from training.run import EXAMPLES_FOLDER, LOGS_FOLDER, Run, first_model
+from training.run import EXAMPLES_FOLDER, LOGS_FOLDER, PRETRAINING_FOLDER, Run, first_model
 from training.standing import STANDING_FILE
 
 ENCODER = Encoder(Window())
@@ -152,3 +154,21 @@ def test_an_export_that_says_something_else_is_refused() -> None:
         check_export(trained, {"purchase": np.array([0.5002])})
     with pytest.raises(FatalError, match="by nan"):
         check_export(trained, {"purchase": np.array([float("nan")])})
+
+
+@pytest.mark.slow
+def test_a_run_can_begin_with_pretraining_on_the_paths_alone(log: Path, tmp_path: Path) -> None:
+    more = ["--pretrain", "1", "--masked", "0.2"]
+    assert main(["train", "--corpus", str(log), "--out", str(tmp_path), *SMALL, *more]) == 0
+    assert (tmp_path / PRETRAINING_FOLDER / STANDING_FILE).exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(log: Path, tmp_path: Path) -> None:
+    torchrun = Path(sys.executable).with_name("torchrun")
+    arguments = ["train", "--corpus", str(log), "--out", str(tmp_path), *SMALL]
+    command = [torchrun, "--standalone", "--nproc-per-node", "2", "-m", "clickpath", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("reading the corpus") == 1
+    check_card(read_card(tmp_path), read_model(tmp_path), ENCODER, tmp_path)
