@@ -14,6 +14,7 @@ from clickpath.cli import CommandParser
 #: Where each data set's benchmark is: a function of the remaining arguments.
 DATASETS: Final[dict[str, str]] = {
     "diginetica": "training.sessions.command:diginetica",
+    "taobao": "training.taobao_command:taobao",
 }
 
 

@@ -159,8 +159,9 @@ def print_heads(record: Any) -> None:
                 ends = (of_head["ci"].get(c, [None, None]) for c in columns)
                 cells = (f"{_cell(low)}-{_cell(high)}" for low, high in ends)
                 print(" " * 14 + "".join(f"{cell:>16}" for cell in cells))
-    areas = record["purchase_auc_by_click"].items()
-    print("purchase AUC by click: " + ", ".join(f"{k}: {_cell(area)}" for k, area in areas))
+    areas = record.get("purchase_auc_by_click", {}).items()
+    if areas:
+        print("purchase AUC by click: " + ", ".join(f"{k}: {_cell(area)}" for k, area in areas))
 
 
 def _cell(value: float | None) -> str:
