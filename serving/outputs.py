@@ -14,6 +14,7 @@ in which two machines may differ.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -73,20 +74,18 @@ def scores_of(outputs: Outputs) -> list[Scores]:
     """
     binary = [name for name in OTHER_BINARY_HEADS if name in outputs]
     columns = [outputs[name][:, None] for name in ("purchase", *binary)]
-    dense = _rounded(np.concatenate([outputs["next_action"], *columns], axis=1)).tolist()
-    tokens = [name for name in TOKEN_HEADS if name in outputs]
-    if not binary and not tokens:
-        return [Scores(tuple(row[:-1]), row[-1]) for row in dense]
-    names = (*binary, *tokens)
-    lists = [_candidates(outputs[name], outputs[f"{name}_token"]) for name in tokens]
-    return [
-        Scores(
-            tuple(row[:ACTION_COUNT]),
-            row[ACTION_COUNT],
-            OtherScores(**dict(zip(names, (*row[ACTION_COUNT + 1 :], *others), strict=True))),
-        )
-        for row, *others in zip(dense, *lists, strict=True)
-    ]
+    dense = _rounded(np.concatenate([outputs["next_action"], *columns], axis=1))
+    next_action = map(tuple, dense[:, :ACTION_COUNT].tolist())
+    purchase, *said = dense[:, ACTION_COUNT:].T.tolist()
+    others: dict[str, Iterable[Any]] = dict(zip(binary, said, strict=True))
+    for name in TOKEN_HEADS:
+        if name in outputs:
+            others[name] = _candidates(outputs[name], outputs[f"{name}_token"])
+    if not others:
+        return list(map(Scores, next_action, purchase))
+    defaults = OtherScores()._asdict().items()
+    fields = (others.get(name, repeat(default)) for name, default in defaults)
+    return list(map(Scores, next_action, purchase, map(OtherScores, *fields)))
 
 
 def _candidates(

@@ -144,5 +144,6 @@ def _record(result: Result, out: str) -> dict[str, object]:
         "encoder": result.card.encoder,
         "heads": result.card.metrics["heads"],
         "best_epoch": result.trained.best,
+        "loop_seconds": round(result.trained.epochs[-1].seconds, 1),
         "seconds": round(result.seconds, 1),
     }

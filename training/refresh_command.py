@@ -43,7 +43,7 @@ def refresh(argv: Sequence[str]) -> int:
     encoder = Encoder(Window())
     model, card = load_checkpoint(run, encoder), read_card(run)
     old = Dataset.open(run / EXAMPLES_FOLDER)
-    loop = TrainConfig(epochs=options.epochs, rate=1e-3, seed=options.seed)
+    loop = TrainConfig(epochs=options.epochs, rate=options.rate, seed=options.seed)
     epochs = card.metrics.get("history")
     full = len(epochs) if isinstance(epochs, list) else 1
     steps = full * -(-len(old.part("train")) // loop.batch)
@@ -82,6 +82,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--format", default="clickpath", help="of it; default clickpath")
     parser.add_argument("--out", required=True, metavar="DIR", help="where the model goes")
     parser.add_argument("--epochs", type=int, default=4, help="at most; default 4")
+    parser.add_argument("--rate", type=float, default=4e-3, help="highest one; default 0.004")
     parser.add_argument("--seed", type=int, default=1, help="of the order; default 1")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; default 1")
     parser.add_argument(
