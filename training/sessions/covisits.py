@@ -50,6 +50,7 @@ class Table:
     Attributes:
         ids: Shape (rows, neighbours), int32, rows of the vocabulary, strongest first; 0 is none.
         weights: Shape (rows, neighbours), summed over sessions.
+        total: Shape (rows,), the sum of a row.
         scale: Shape (rows,), the factor of a row.
         forward: Shape (window + 2,), weight of a pair by distance; 0 at distance 0 and beyond.
         backward: The same for the earlier click.
@@ -57,6 +58,7 @@ class Table:
 
     ids: Tensor
     weights: Tensor
+    total: Tensor
     scale: Tensor
     forward: Tensor
     backward: Tensor
@@ -88,6 +90,7 @@ def build_table(sessions: Sessions, rows: int, config: TableConfig) -> Table:
     return Table(
         torch.from_numpy(ids),
         torch.from_numpy(weights),
+        torch.from_numpy(weights.sum(1)),
         torch.from_numpy((clicks**-config.rarity).astype(np.float32)),
         torch.from_numpy(forward.astype(np.float32)),
         torch.from_numpy(backward.astype(np.float32)),

