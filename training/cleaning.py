@@ -130,10 +130,10 @@ class Cleaner:
             later = rows[:, TS_MS] >= from_ms
             same = self._repetitive(before)
             rows = self._kept(rows, later & _of_users(rows, before[same]), "bot_repetition")
-        training = rows[rows[:, TS_MS] < cuts.valid_ms]
-        amounts = training[:, PRICE_CENTS]
+        older = rows[rows[:, TS_MS] < cuts.valid_ms]
+        amounts = older[:, PRICE_CENTS]
         prices.add(amounts[amounts > 0])
-        dwells_ms, inside = self._dwells_ms(training, cuts)
+        dwells_ms, inside = self._dwells_ms(older, cuts)
         dwells.add(dwells_ms[inside])
         return rows
 
