@@ -18,7 +18,12 @@ BYTEWAX_VENV := $(call venv,benchmarks/peers/bytewax.txt)
 # Arguments for the command behind a target: make demo ARGS="--events 5000 --json"
 ARGS ?=
 
-.PHONY: help demo test check format bench bench-peers train lock clean
+# What make chaos does: MODE at-least-once or transactional, BROKER apache-kafka or embedded.
+KILLS ?= 10
+MODE ?= at-least-once
+BROKER ?= apache-kafka
+
+.PHONY: help demo test check chaos format bench bench-peers train lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -38,6 +43,9 @@ check: $(TEST_VENV)/.complete ## lint, formatting, types and import directions
 	@$(TEST_VENV)/bin/mypy
 	@echo "==> import contracts"
 	@$(TEST_VENV)/bin/lint-imports
+
+chaos: $(TEST_VENV)/.complete ## kill workers under load and compare (KILLS, MODE, BROKER)
+	@$(TEST_VENV)/bin/python -m tests.kafka.chaos --kills $(KILLS) --mode $(MODE) --broker $(BROKER) $(ARGS)
 
 format: $(TEST_VENV)/.complete ## format the code and mend what the linter can
 	@$(TEST_VENV)/bin/ruff check --fix .

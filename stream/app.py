@@ -84,6 +84,7 @@ def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) ->
         session_timeout_s=settings.session_timeout_s,
         record_limit_bytes=_RECORD_LIMIT_BYTES,
         chunk_records=_CHUNK_RECORDS,
+        transactional=settings.delivery == "transactional",
         compression=None if settings.compression == "none" else settings.compression,
     )
     clicks = app.topic(settings.topics.clicks, batch=True)

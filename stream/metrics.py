@@ -44,7 +44,9 @@ class Metrics:
             "lag_events", "Records not yet handled, by partition of the clicks.", "partition"
         )
         self.lag_seconds = gauge(
-            "lag_seconds", "Age of the last record handled, while others wait.", "partition"
+            "lag_seconds",
+            "Age of the last record handled, or of the first one taken, while others wait.",
+            "partition",
         )
         self.commit_age_seconds = gauge("commit_age_seconds", "Time since the last commit.")
         self.users = gauge("users", "Users whose state this worker keeps.")

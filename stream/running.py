@@ -7,7 +7,8 @@ import logging
 from clickpath.errors import UsageError
 from serving.predictor import Predictor
 from stream.app import Worker
-from stream.batch.worker import run, run_app
+from stream.batch.preflight import check_broker
+from stream.batch.worker import quiet_loggers, run, run_app
 from stream.collector import calm_collector
 
 logger = logging.getLogger(__name__)
@@ -20,12 +21,15 @@ def run_worker(worker: Worker, predictor: Predictor | None) -> int:
 
     Raises:
         UsageError: The address of the pages is taken.
+        ConfigError: The changelog or the broker does not fit what is wanted.
     """
     calm_collector()
     return run(_run(worker, predictor))
 
 
 async def _run(worker: Worker, predictor: Predictor | None) -> int:
+    quiet_loggers()
+    await check_broker(worker.app)
     try:
         await worker.pages.start()
     except OSError as error:

@@ -80,6 +80,10 @@ class Settings(BaseModel):
     max_future_s: Annotated[int, Field(ge=0)] = Field(
         86_400, description="How far ahead of now an event time may be."
     )
+    delivery: Literal["at-least-once", "transactional"] = Field(
+        "at-least-once",
+        description="`transactional` commits outputs, states and offsets together; Apache Kafka.",
+    )
     commit_interval_s: Annotated[float, Field(gt=0, le=60)] = Field(
         1.0, description="Time between commits of states and offsets."
     )

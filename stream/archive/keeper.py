@@ -15,11 +15,11 @@ from clickpath.errors import FatalError
 from stream.archive.columns import CLICKS, DECISIONS, Row, batch_of
 from stream.archive.shelf import Journal, Rows, Shelf
 from stream.batch.commit import Committer
+from stream.batch.cut import Cut
 from stream.batch.group import Group
 from stream.batch.outputs import Outputs
 from stream.batch.progress import BatchProgress, PartitionProgress
 from stream.batch.records import Chunk
-from stream.batch.source import Cut
 from stream.batch.table import StaleChunk
 
 logger = logging.getLogger(__name__)

@@ -14,12 +14,13 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, serve
 from yarl import URL
 
 from stream.batch.agent import BatchAgent, BatchStream, BatchTopic
-from stream.batch.commit import Committer
+from stream.batch.commit import Committer, HeldOutputs
 from stream.batch.group import Group
 from stream.batch.outputs import Outputs
 from stream.batch.progress import BatchProgress
 from stream.batch.source import Source
 from stream.batch.table import KeyedTable
+from stream.batch.transactions import Transactions
 from stream.batch.transport import BatchProducer, BatchTransport
 
 V = TypeVar("V")
@@ -56,33 +57,47 @@ class BatchApp(faust.App):
         fetch_wait_ms: int,
         finish_timeout_s: float,
         idempotent: bool,
+        transactional: bool,
         **kwargs: Any,
     ) -> None:
         self.fetch_wait_ms = fetch_wait_ms
         self.finish_timeout_s = finish_timeout_s
         self.idempotent = idempotent
         self._chunk_records = chunk_records
+        self.transactional = transactional
         self.progress = BatchProgress()
         self.batch_group = Group(
             progress=self.progress,
             producer=self._aiokafka_producer,
             changelog_consumer=self._changelog_consumer,
+            transactions=self._new_transactions(record_limit_bytes) if transactional else None,
         )
-        self.outputs = Outputs(self._aiokafka_producer, record_limit_bytes=record_limit_bytes)
-        self.committer = Committer(self.batch_group, self.outputs)
+        direct = Outputs(self._aiokafka_producer, record_limit_bytes=record_limit_bytes)
+        self.committer = Committer(self.batch_group, direct)
+        self.outputs: Outputs = direct
+        if transactional:
+            self.outputs = HeldOutputs(
+                self._aiokafka_producer,
+                self.batch_group,
+                self.committer,
+                record_limit_bytes=record_limit_bytes,
+            )
         super().__init__(*args, **kwargs)
 
     def topic(self, *topics: str, batch: bool = False, **kwargs: Any) -> Any:
         """Describes a topic; with `batch=True` its one agent is given chunks.
 
         Raises:
-            ValueError: A batch topic of more than one name, or with a name taken before.
+            ValueError: A batch topic of more than one name, or with a name taken before, or a
+                second one beside transactions.
         """
         if not batch:
             return super().topic(*topics, **kwargs)
         if len(topics) != 1:
             raise ValueError(f"a batch topic has one name, not {len(topics)}")
         name = topics[0]
+        if self.transactional and self.batch_group.sources:
+            raise ValueError("an application with transactions has one batch topic")
         if name in self.batch_group.sources:
             raise ValueError(f"the batch topic {name} exists already")
         self.batch_group.sources[name] = Source(
@@ -160,11 +175,32 @@ class BatchApp(faust.App):
     def _aiokafka_producer(self) -> AIOKafkaProducer:
         return cast(BatchProducer, self.producer).client
 
+    def transactional_producer(self, transactional_id: str) -> AIOKafkaProducer:
+        """Makes an unstarted producer for transactions; ids begin with the application's."""
+        conf = self.conf
+        return AIOKafkaProducer(
+            **self.client_settings(),
+            transactional_id=f"{conf.id}-{transactional_id}",
+            linger_ms=int(conf.producer_linger * 1000),
+            max_batch_size=conf.producer_max_batch_size,
+            max_request_size=conf.producer_max_request_size,
+            compression_type=conf.producer_compression_type,
+        )
+
+    def _new_transactions(self, record_limit_bytes: int) -> Transactions:
+        return Transactions(
+            self.transactional_producer,
+            group_id=lambda: self.conf.id,
+            record_limit_bytes=record_limit_bytes,
+        )
+
     def _changelog_consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             **self.client_settings(),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
+            # What is left of a transaction that was aborted never happened, in any mode.
+            isolation_level="read_committed",
             max_partition_fetch_bytes=self.conf.consumer_max_fetch_size,
             fetch_max_wait_ms=self.fetch_wait_ms,
         )
@@ -195,6 +231,7 @@ def batch_app(
     record_limit_bytes: int = 1_000_000,
     compression: str | None = None,
     idempotent: bool = False,
+    transactional: bool = False,
     credentials: Any = None,
     ssl_context: ssl.SSLContext | None = None,
     **faust_settings: Any,
@@ -216,6 +253,8 @@ def batch_app(
         record_limit_bytes: The largest output record; not above what the topics allow.
         compression: None, "gzip", "snappy", "lz4" or "zstd"; all but gzip need cramjam.
         idempotent: Keep the broker from storing a batch twice when an answer got lost.
+        transactional: Commit outputs, states and offsets in transactions; outputs leave with the
+            commit then. The broker has to know transactions.
         credentials: Faust's credentials for SASL or TLS.
         ssl_context: For TLS without SASL.
         faust_settings: Further settings of Faust; they win over those made here.
@@ -228,6 +267,7 @@ def batch_app(
         # Leaves the group some of the rebalance timeout for the joining itself.
         finish_timeout_s=rebalance_timeout_s * 0.7,
         idempotent=idempotent,
+        transactional=transactional,
         **{
             "broker": [URL(f"kafka://{each}") for each in _addresses(broker_url)],
             "broker_credentials": credentials,

@@ -1,25 +1,34 @@
-"""Commits: changed state to the changelogs first, then the offsets that it belongs to."""
+"""Commits: changed state to the changelogs first, then the offsets that it belongs to.
+
+Where commits are transactions, each partition has one for its outputs, its state and its offset.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from aiokafka.errors import KafkaError
 
+from stream.batch.cut import Cut
 from stream.batch.group import Group
-from stream.batch.outputs import Outputs
+from stream.batch.outputs import Outputs, check_size
 from stream.batch.records import OutputRecord
-from stream.batch.source import Cut
+from stream.batch.source import Source
 from stream.batch.table import Changes, KeyedTable
+from stream.batch.transactions import Fenced
 
 logger = logging.getLogger(__name__)
 
 # Values are made into bytes in slices: agents, heartbeats and pages go on between them.
 _SLICE_KEYS = 200
+
+# Outputs in memory from which on a worker does not wait for the next commit that is due.
+_HELD_BYTES = 16 << 20
 
 
 class Committer:
@@ -59,8 +68,15 @@ class Committer:
             begun = time.monotonic()
             try:
                 done = await self._commit()
+            except Fenced as error:
+                # The group will give this worker other partitions. A member that is fenced has to
+                # restart: somebody took its partitions without asking the group.
+                if await self._group.is_member():
+                    raise
+                logger.warning("not committed: %s", error)
+                done = False
             except KafkaError as error:
-                if not error.retriable:
+                if not error.retriable or self._group.transactions is not None:
                     raise
                 logger.warning("commit failed, to be tried again: %r", error)
                 done = False
@@ -80,30 +96,48 @@ class Committer:
         cuts = [(source, cut) for source in sources for cut in source.cut()]
         if not cuts:
             return True
+        if self._group.transactions is not None:
+            await _all(self._in_transaction(source, cut) for source, cut in cuts)
+            done = True
+        else:
+            done = await self._in_order(cuts)
+        self._group.progress.commits += done
+        return done
+
+    async def _in_order(self, cuts: Sequence[tuple[Source, Cut]]) -> bool:
+        """Changelogs, then offsets."""
         try:
-            results = await asyncio.gather(
-                *(self._write(cut) for _, cut in cuts), return_exceptions=True
-            )
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
+            await _all(self._write(cut) for _, cut in cuts)
             done = await self._group.commit({cut.partition: cut.offset for _, cut in cuts})
         except BaseException:
             for source, cut in cuts:
                 source.put_back(cut)
             raise
         if done:
-            self._group.progress.commits += 1
             for source, cut in cuts:
-                source.committed(cut)
+                self._committed(source, cut)
         return done
 
     async def _write(self, cut: Cut) -> None:
         for table, changes in cut.changes:
-            number = cut.partition.partition
             for records in _slices(table, changes):
-                await self._outputs.send(number, records)
-            self._group.progress.changelog_records += len(changes)
+                await self._outputs.send(cut.partition.partition, records)
+
+    async def _in_transaction(self, source: Source, cut: Cut) -> None:
+        """Outputs, changelog and offset of one partition at once."""
+        assert self._group.transactions is not None
+        slices = (some for table, changes in cut.changes for some in _slices(table, changes))
+        records = chain([list(cut.outputs)], slices)
+        try:
+            await self._group.transactions.run(cut.partition, records, cut.offset)
+        except BaseException:
+            source.put_back(cut)
+            raise
+        self._committed(source, cut)
+
+    def _committed(self, source: Source, cut: Cut) -> None:
+        source.committed(cut)
+        self._group.progress.changelog_records += sum(len(changes) for _, changes in cut.changes)
 
     def _note(self, begun: float) -> None:
         progress = self._group.progress
@@ -116,6 +150,13 @@ class Committer:
             progress.last_moved_monotonic_s = progress.last_commit_monotonic_s
 
 
+async def _all(awaitables: Iterable[Awaitable[None]]) -> None:
+    """Waits for all of them, and raises the first error once none is under way any more."""
+    for result in await asyncio.gather(*awaitables, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
 def _slices(table: KeyedTable[Any], changes: Changes[Any]) -> Iterator[list[OutputRecord]]:
     """The changelog records of a cut, some at a time."""
     records = []
@@ -126,3 +167,42 @@ def _slices(table: KeyedTable[Any], changes: Changes[Any]) -> Iterator[list[Outp
             records = []
     if records:
         yield records
+
+
+class HeldOutputs(Outputs):
+    """Holds the outputs of a chunk until the transaction that the chunk is part of.
+
+    Args:
+        producer: As that of its parent.
+        group: The worker's membership, whose one source is given the chunks.
+        committer: Is asked to commit before more is held than fits.
+        record_limit_bytes: The largest record that may be sent.
+    """
+
+    def __init__(
+        self,
+        producer: Callable[[], Any],
+        group: Group,
+        committer: Committer,
+        *,
+        record_limit_bytes: int,
+    ) -> None:
+        super().__init__(producer, record_limit_bytes=record_limit_bytes)
+        self._group = group
+        self._committer = committer
+
+    async def send(self, partition: int, records: Iterable[OutputRecord]) -> None:
+        """Holds records of the chunk in hand.
+
+        Raises:
+            OutputTooLarge: A record alone is over the limit. Nothing is held then.
+            StaleChunk: The chunk in hand is of another partition, or was taken away.
+        """
+        held = tuple(records)
+        for record in held:
+            check_size(record, self._limit_bytes)
+        (source,) = self._group.sources.values()
+        if source.held_bytes > _HELD_BYTES:
+            await self._committer.commit()
+        # From here there is no await.
+        source.hold(partition, held)

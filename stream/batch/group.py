@@ -19,7 +19,9 @@ from aiokafka.structs import OffsetAndMetadata
 
 from clickpath.errors import ConfigError
 from stream.batch.progress import BatchProgress
+from stream.batch.reader import RawReader
 from stream.batch.restore import Stored, read_changelogs
+from stream.batch.transactions import Transactions
 
 if TYPE_CHECKING:
     from stream.batch.source import Source
@@ -38,6 +40,7 @@ class Group:
         progress: Where it tells what it owns.
         producer: Gives the aiokafka producer once it has started.
         changelog_consumer: Makes an unstarted consumer without a group, to read changelogs.
+        transactions: Where commits are transactions; None elsewhere.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class Group:
         progress: BatchProgress,
         producer: Callable[[], AIOKafkaProducer],
         changelog_consumer: Callable[[], AIOKafkaConsumer],
+        transactions: Transactions | None = None,
     ) -> None:
         self.progress = progress
         self._producer = producer
         self.sources: dict[str, Source] = {}
+        self.transactions = transactions
         self._changelog_consumer = changelog_consumer
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -82,6 +87,8 @@ class Group:
             async with asyncio.timeout(timeout_s):
                 for source in self.sources.values():
                     await source.quiesce()
+                if self.transactions is not None:
+                    await self.transactions.settled()
         except TimeoutError:
             logger.error("a chunk is still in hand after %.0f s; it will come again", timeout_s)
 
@@ -108,6 +115,27 @@ class Group:
 
     # State and offsets
 
+    async def positions(
+        self,
+        partitions: Collection[TopicPartition],
+        reader: RawReader,
+        *,
+        still_wanted: Callable[[], bool],
+    ) -> Mapping[int, int]:
+        """Where newly assigned partitions of one topic begin, by partition number.
+
+        Raises:
+            IllegalStateError: One was taken away meanwhile.
+        """
+        if self.transactions is not None:
+            await self.transactions.take_over(partitions, still_wanted=still_wanted)
+            for each in partitions:
+                # What the client knows may be older than what the last owner committed.
+                offset = await self.consumer.committed(each)
+                if offset is not None and offset != await reader.position(each):
+                    reader.seek(each, offset)
+        return {each.partition: await reader.position(each) for each in partitions}
+
     async def restore(
         self, changelogs: Collection[TopicPartition], *, still_wanted: Callable[[], bool]
     ) -> Mapping[TopicPartition, Stored] | None:
@@ -115,8 +143,8 @@ class Group:
         if not changelogs:
             return {}
         consumer = self._changelog_consumer()
-        await consumer.start()
         try:
+            await consumer.start()
             stored = await read_changelogs(consumer, changelogs, still_wanted=still_wanted)
         finally:
             await consumer.stop()

@@ -39,6 +39,20 @@ def size_bytes(record: OutputRecord) -> int:
     return size
 
 
+def check_size(record: OutputRecord, limit_bytes: int) -> None:
+    """Makes sure that a record fits into a request.
+
+    Raises:
+        OutputTooLarge: It does not.
+    """
+    size = len(record.value or b"") + len(record.key or b"")
+    # Headers are rare and small: the exact sum is worth it only near the limit.
+    if record.headers or size > limit_bytes // 2:
+        size = size_bytes(record)
+        if size > limit_bytes:
+            raise OutputTooLarge(record, size, limit_bytes)
+
+
 class Outputs:
     """Writes records to the partition of the chunk that they come from.
 
@@ -63,12 +77,7 @@ class Outputs:
         """
         by_topic: dict[str, list[OutputRecord]] = {}
         for record in records:
-            size = len(record.value or b"") + len(record.key or b"")
-            # Headers are rare and small: the exact sum is worth it only near the limit.
-            if record.headers or size > self._limit_bytes // 2:
-                size = size_bytes(record)
-                if size > self._limit_bytes:
-                    raise OutputTooLarge(record, size, self._limit_bytes)
+            check_size(record, self._limit_bytes)
             by_topic.setdefault(record.topic, []).append(record)
         await _all(self._send_topic(topic, partition, chosen) for topic, chosen in by_topic.items())
 

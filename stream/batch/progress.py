@@ -22,6 +22,7 @@ class PartitionProgress:
             before the first.
         last_record_ms: Timestamp of the last record of the last finished chunk; None before the
             first.
+        first_record_ms: Timestamp of the first record that was handed out; None before.
         records: Records in finished chunks since the partition was assigned.
     """
 
@@ -32,6 +33,7 @@ class PartitionProgress:
     committed: int
     highwater: int | None = None
     last_record_ms: int | None = None
+    first_record_ms: int | None = None
     records: int = 0
 
     @property
@@ -40,10 +42,15 @@ class PartitionProgress:
         return max(0, (self.highwater or 0) - self.acked)
 
     def lag_s(self, now_ms: int) -> float:
-        """Age of the last finished record while others wait behind it, otherwise 0."""
-        if not self.lag_events or self.last_record_ms is None:
+        """Age of the last finished record while others wait behind it, otherwise 0.
+
+        Before a first chunk is finished it is the age of the record that waits longest, so that a
+        worker that fails at its first chunk again and again has a lag.
+        """
+        since_ms = self.first_record_ms if self.last_record_ms is None else self.last_record_ms
+        if not self.lag_events or since_ms is None:
             return 0.0
-        return max(0.0, (now_ms - self.last_record_ms) / 1000)
+        return max(0.0, (now_ms - since_ms) / 1000)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,17 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 
+from stream.batch.cut import Cut, InHand
 from stream.batch.group import Group
 from stream.batch.progress import BatchProgress, PartitionProgress
 from stream.batch.reader import RawReader
-from stream.batch.records import Chunk
-from stream.batch.table import Changes, KeyedTable, StaleChunk
+from stream.batch.records import Chunk, OutputRecord
+from stream.batch.table import KeyedTable, StaleChunk
 
 logger = logging.getLogger(__name__)
 
@@ -28,32 +28,6 @@ _IDLE_WAIT_S = 1.0
 
 class PositionWentBack(Exception):
     """A partition begins before what was processed: it was truncated, or made anew."""
-
-
-@dataclass(slots=True)
-class _InHand:
-    """The chunk that the agent works on."""
-
-    chunk: Chunk
-    epoch: int
-    written: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What one commit takes from one partition.
-
-    Attributes:
-        partition: The source's partition.
-        offset: The offset to commit.
-        changes: What each table has to write first.
-        part: The partition as it was when this was taken; after a restore there is another one.
-    """
-
-    partition: TopicPartition
-    offset: int
-    changes: tuple[tuple[KeyedTable[Any], Changes[Any]], ...]
-    part: PartitionProgress
 
 
 class Source:
@@ -75,6 +49,7 @@ class Source:
         self._progress = progress
         self._chunk_records = chunk_records
         self._parts: dict[int, PartitionProgress] = {}
+        self._held: dict[int, list[OutputRecord]] = {}
         self._assigned: frozenset[int] = frozenset()
         self._attached: RawReader | None = None
         self._epoch = 0
@@ -83,7 +58,7 @@ class Source:
         self._opened = False
         self._stopped = False
         self._changed = asyncio.Event()
-        self._in_hand: _InHand | None = None
+        self._in_hand: InHand | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -157,6 +132,21 @@ class Source:
             raise StaleChunk(f"{self.topic}[{partition}] is not in hand; nothing is written")
         hand.written = True
 
+    def hold(self, partition: int, records: Iterable[OutputRecord]) -> None:
+        """Keeps outputs of the chunk in hand for the commit that it will be part of.
+
+        Raises:
+            StaleChunk: No chunk of that partition is in hand, or it was taken away.
+        """
+        self.check(partition)
+        assert self._in_hand is not None
+        self._in_hand.outputs.extend(records)
+
+    @property
+    def held_bytes(self) -> int:
+        """Size of the values that are held for the next commit."""
+        return sum(len(record.value or b"") for held in self._held.values() for record in held)
+
     def _finish(self) -> None:
         hand, self._in_hand = self._in_hand, None
         if hand is not None and hand.epoch == self._epoch:
@@ -167,6 +157,8 @@ class Source:
             part.records += len(records)
             self._progress.records += len(records)
             self._progress.chunks += 1
+            if hand.outputs:
+                self._held.setdefault(part.partition, []).extend(hand.outputs)
         self._idle.set()
 
     def _take(self) -> Chunk | None:
@@ -184,8 +176,10 @@ class Source:
                 *(self.topic, tp.partition, part.position, records[0].offset - 1),
             )
         self._move(part)
+        if part.first_record_ms is None:
+            part.first_record_ms = records[0].timestamp_ms
         chunk = Chunk(self.topic, tp.partition, records)
-        self._in_hand = _InHand(chunk, self._epoch)
+        self._in_hand = InHand(chunk, self._epoch)
         self._idle.clear()
         return chunk
 
@@ -210,7 +204,11 @@ class Source:
         epoch = self._epoch
         reader = self._reader
         try:
-            positions = {each: await reader.position(self._tp(each)) for each in self._assigned}
+            positions = await self._group.positions(
+                [self._tp(each) for each in self._assigned],
+                reader,
+                still_wanted=lambda: epoch == self._epoch and self._opened,
+            )
         except IllegalStateError:
             # Taken away meanwhile; the rebalance that did it opens the source again.
             self._opened = self._opened and epoch != self._epoch
@@ -218,7 +216,8 @@ class Source:
         if epoch != self._epoch:
             return
         for number in [*self._parts]:
-            if self._parts[number].acked != positions.get(number):
+            # What a failed commit put back may have happened after all, if its answer got lost.
+            if self._parts[number].acked != positions.get(number) or self._unsaved(number):
                 self._drop(number)
         self._positioned = True
         new = [each for each in positions if each not in self._parts]
@@ -295,7 +294,8 @@ class Source:
                 continue
             changes = ((table, table.cut(number)) for table in self.tables)
             changed = tuple(each for each in changes if each[1])
-            cut = Cut(self._tp(number), part.acked, changed, part)
+            held = self._held.pop(number, ())
+            cut = Cut(self._tp(number), part.acked, changed, part, held)
             if cut.changes or part.acked != part.committed:
                 cuts.append(cut)
         return cuts
@@ -311,17 +311,24 @@ class Source:
 
     def put_back(self, cut: Cut) -> None:
         """Takes back a cut that was not committed, unless its partition was restored meanwhile."""
-        if self._parts.get(cut.partition.partition) is cut.part:
+        number = cut.partition.partition
+        if self._parts.get(number) is cut.part:
             for table, changes in cut.changes:
-                table.put_back(cut.partition.partition, changes)
+                table.put_back(number, changes)
+            if cut.outputs:
+                self._held[number] = [*cut.outputs, *self._held.get(number, ())]
 
     def committed(self, cut: Cut) -> None:
         """Notes that a cut was committed."""
         cut.part.committed = cut.offset
 
+    def _unsaved(self, number: int) -> bool:
+        return bool(self._held.get(number)) or any(table.unsaved(number) for table in self.tables)
+
     def _drop(self, number: int) -> None:
         for table in self.tables:
             table.drop(number)
+        self._held.pop(number, None)
         del self._parts[number]
         self._progress.partitions.pop((self.topic, number), None)
 

@@ -148,6 +148,10 @@ class KeyedTable(Generic[V]):
         """Takes the changes since the last cut; they are the caller's now."""
         return self._changes.pop(partition, {})
 
+    def unsaved(self, partition: int) -> bool:
+        """Whether there are changes since the last cut."""
+        return bool(self._changes.get(partition))
+
     def put_back(self, partition: int, changes: Changes[V]) -> None:
         """Takes back changes whose commit failed; newer ones win."""
         if partition in self._views:

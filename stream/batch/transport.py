@@ -61,6 +61,8 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
             return
         await _leave_first_generation(self._consumer._coordinator)
         await self._consumer.stop()
+        if (transactions := cast("BatchApp", self.app).batch_group.transactions) is not None:
+            await transactions.close()
 
     async def crash(self, reason: BaseException) -> None:
         """Crashes the consumer and with it the worker."""
@@ -107,6 +109,8 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[self._assignor],
             enable_auto_commit=False,
             auto_offset_reset=conf.consumer_auto_offset_reset,
+            # What a transaction did that was aborted never happened.
+            isolation_level="read_committed",
             max_poll_records=conf.broker_max_poll_records,
             max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,

@@ -8,3 +8,14 @@ on_both_brokers = pytest.mark.parametrize(
     ["embedded", pytest.param("apache-kafka", marks=pytest.mark.kafka)],
     indirect=True,
 )
+
+#: The same for each way of delivery that a broker has; fixtures `broker_kind` and `delivery`.
+in_every_delivery = pytest.mark.parametrize(
+    ("broker_kind", "delivery"),
+    [
+        ("embedded", "at-least-once"),
+        pytest.param("apache-kafka", "at-least-once", marks=pytest.mark.kafka),
+        pytest.param("apache-kafka", "transactional", marks=pytest.mark.kafka),
+    ],
+    indirect=["broker_kind"],
+)

@@ -8,25 +8,25 @@ import random
 import pytest
 
 from clickpath import simulation
-from stream.process import WorkerProcess
-from tests.kafka.marks import on_both_brokers
+from tests.kafka.marks import in_every_delivery
+from tests.promises.shop import until_handled
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, on_both_brokers]
-
-KILLS = int(os.environ.get("PROVE_KILLS", "3"))
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
+@in_every_delivery
 async def test_kill_9_under_load_loses_nothing_and_doubles_nothing(
-    make_shop, running, oracle, to_lines, prove_events
+    make_shop, running, oracle, to_lines, prove_events, broker_kind, delivery
 ) -> None:
-    shop = await make_shop(session_timeout_s="6", commit_interval_s="0.5")
+    kills = int(os.environ.get("PROVE_KILLS", "3" if broker_kind == "embedded" else "2"))
+    shop = await make_shop(session_timeout_s="6", commit_interval_s="0.5", delivery=delivery)
     lines = to_lines(simulation.simulate(prove_events, prove_events // 20, seed=21))
     expected = await oracle(shop, lines)
     luck = random.Random(21)
 
-    share = -(-len(lines) // (KILLS + 1))
+    share = -(-len(lines) // (kills + 1))
     killed_under_load = 0
-    for kill in range(KILLS):
+    for kill in range(kills):
         worker = await running(shop)
         producing = asyncio.create_task(shop.produce(lines[kill * share : (kill + 1) * share]))
         await until_handled(worker, luck.uniform(0.1, 0.8) * share)
@@ -34,7 +34,7 @@ async def test_kill_9_under_load_loses_nothing_and_doubles_nothing(
         await producing
         killed_under_load += await shop.committed() < shop.produced
     worker = await running(shop)
-    await shop.produce(lines[KILLS * share :])
+    await shop.produce(lines[kills * share :])
     await shop.handled(worker)
     assert await worker.stop() == 0
 
@@ -48,21 +48,14 @@ async def test_kill_9_under_load_loses_nothing_and_doubles_nothing(
             )
     repeated = sum(len(records) - 1 for records in by_id.values())
     print(
-        f"\n{KILLS} kills ({killed_under_load} under load), {len(lines)} events, "
+        f"\n{kills} kills ({killed_under_load} under load), {len(lines)} events, "
         f"{len(by_id)} interventions, {repeated} repeated under their id"
     )
-    assert killed_under_load == KILLS
+    assert killed_under_load == kills
+    if delivery == "transactional":
+        assert repeated == 0
     assert expected.ids - set(by_id) == set(), "interventions lost"
     assert set(by_id) - expected.ids == set(), "interventions that nobody decided"
     assert [ids for ids in causes.values() if len(ids) > 1] == []
     assert await shop.interventions_hash() == expected.interventions.hexdigest()
     assert await shop.state_hash() == expected.state_hash
-
-
-async def until_handled(worker: WorkerProcess, events: float) -> None:
-    """Waits until a worker has handled so many events since it started."""
-    async with asyncio.timeout(60):
-        handled = 0.0
-        while handled < events:
-            samples = await worker.samples()
-            handled = sum(value for (name, _), value in samples.items() if name == "events_total")

@@ -179,7 +179,9 @@ def wrong(found: dict[bytes, Tally], expected: dict[bytes, Tally]) -> list[bytes
 
 async def read_all(servers: str, topic: str) -> list[tuple[int, bytes | None, bytes | None]]:
     """Every record of a topic: partition, key, value."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers, fetch_max_wait_ms=50)
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=servers, fetch_max_wait_ms=50, isolation_level="read_committed"
+    )
     await consumer.start()
     found = []
     try:

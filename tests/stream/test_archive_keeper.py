@@ -14,9 +14,9 @@ from stream.archive.columns import Origin, Row, click_row
 from stream.archive.keeper import Keeper, NotMember
 from stream.archive.place import Place
 from stream.archive.shelf import Shelf
+from stream.batch.cut import Cut
 from stream.batch.progress import BatchProgress, PartitionProgress
 from stream.batch.records import Chunk, RawRecord
-from stream.batch.source import Cut
 from stream.batch.table import StaleChunk
 
 

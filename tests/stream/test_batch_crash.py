@@ -27,11 +27,14 @@ pytestmark = pytest.mark.broker
 
 
 async def _start(
-    job: Job, repository: Path, commit_interval_s: float = 0.5
+    job: Job,
+    repository: Path,
+    commit_interval_s: float = 0.5,
 ) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tests.stream.killed_worker", job.servers, job.name, str(commit_interval_s)),
+        "at-least-once",
         cwd=repository,
         env={**os.environ, "PYTHONPATH": str(repository)},
         stdout=asyncio.subprocess.PIPE,

@@ -74,6 +74,11 @@ class Membership:
         self.consumer = client
         self.stored: dict[bytes, bytes] = {}
 
+    async def positions(
+        self, partitions: Collection[TopicPartition], reader: Any, *, still_wanted: Any
+    ) -> Mapping[int, int]:
+        return {each.partition: await reader.position(each) for each in partitions}
+
     async def check_changelog(self, changelog: str, source: str) -> None:
         pass
 
@@ -92,10 +97,11 @@ class Reading:
     def __init__(self) -> None:
         self.client = Client()
         self.group = Membership(self.client)
+        self.progress = BatchProgress()
         self.source = Source(
             "clicks",
             group=cast(Group, self.group),
-            progress=BatchProgress(),
+            progress=self.progress,
             chunk_records=100,
         )
         self.users: KeyedTable[Any] = KeyedTable(
@@ -157,3 +163,13 @@ async def test_a_commit_that_fails_after_its_partition_was_restored_leaves_no_tr
 
     assert reading.users.partition(0)[b"u"] == 6
     assert reading.source.cut() == []
+
+
+async def test_a_worker_that_fails_at_its_first_chunk_has_a_lag_in_seconds() -> None:
+    reading = Reading()
+    reading.source.assign([0])
+    reading.client.fetched(0, 1, 2)
+    await reading.source.next()
+    [part] = reading.progress.partitions.values()
+    assert part.last_record_ms is None
+    assert part.lag_s(now_ms=2_500) == 2.5

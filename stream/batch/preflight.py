@@ -1,0 +1,84 @@
+"""What the broker is asked before a worker starts, so that a wrong set-up is one sentence."""
+
+# ruff: noqa: SLF001 - what aiokafka keeps private and the engine needs is used here
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaConnectionError, KafkaError, NoError, for_code
+from aiokafka.protocol.transaction import InitProducerIdRequest
+
+from clickpath.errors import ConfigError
+from stream.batch.group import ChangelogMismatch
+
+if TYPE_CHECKING:
+    from stream.batch.app import BatchApp
+
+
+class NoTransactions(ConfigError):
+    """The broker has no transactions, and the application wants them."""
+
+
+async def check_broker(app: BatchApp) -> None:
+    """Makes sure that the changelogs are compacted, and that there are transactions if wanted.
+
+    A broker that does not answer is not complained of here: the start will say so.
+
+    Raises:
+        ChangelogMismatch: A changelog does not exist, or loses states after a while.
+        NoTransactions: The broker has none.
+        KafkaError: The broker refuses to answer.
+    """
+    admin = AIOKafkaAdminClient(**app.client_settings())
+    try:
+        try:
+            await admin.start()
+        except KafkaConnectionError:
+            return
+        if app.transactional:
+            await _check_transactions(admin, app)
+        sources = app.batch_group.sources.values()
+        known = set(await admin.list_topics())
+        for changelog in [table.changelog for source in sources for table in source.tables]:
+            if changelog not in known:
+                raise ChangelogMismatch(
+                    f"the changelog {changelog} does not exist; `clickpath topics create` makes it"
+                )
+            await _check_compacted(admin, changelog)
+    finally:
+        await admin.close()
+
+
+async def _check_compacted(admin: Any, changelog: str) -> None:
+    # All of its settings: some brokers do not understand a question after some of them.
+    asked = ConfigResource(ConfigResourceType.TOPIC, changelog)
+    [answer] = await admin.describe_configs([asked])
+    [(code, message, _, _, entries)] = answer.resources
+    if code:
+        raise for_code(code)(f"the settings of {changelog}: {message}")
+    policy = {name: value for name, value, *_ in entries}.get("cleanup.policy", "delete")
+    if policy != "compact":
+        raise ChangelogMismatch(
+            f"the changelog {changelog} has cleanup.policy={policy}, which loses the states of "
+            "users who stay away; set it to compact (kafka-configs.sh --alter --entity-type topics "
+            f"--entity-name {changelog} --add-config cleanup.policy=compact)"
+        )
+
+
+async def _check_transactions(admin: Any, app: BatchApp) -> None:
+    # Without a transactional id it leaves no trace, and any broker can answer.
+    request = InitProducerIdRequest(transactional_id=None, transaction_timeout_ms=60_000)
+    try:
+        answer = await admin._send_request(request)
+        error = for_code(answer.error_code)
+    except KafkaError as refused:
+        error = type(refused)
+    # One that is still starting says so; the real thing will be tried again until it can.
+    if error is not NoError and not error.retriable:
+        raise NoTransactions(
+            f"the broker at {', '.join(app.client_settings()['bootstrap_servers'])} has no "
+            "transactions (the embedded one has none): use Apache Kafka, or the delivery "
+            "at-least-once"
+        )

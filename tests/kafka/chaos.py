@@ -1,0 +1,140 @@
+"""`make chaos`: kills workers under load, again and again, and compares with one process.
+
+    make chaos KILLS=50 MODE=transactional BROKER=apache-kafka
+
+The last line is one JSON object:
+
+    broker, mode, kills, events, interventions   what was done
+    not_decided     interventions that one process does not send
+    lost            interventions that one process sends and the workers did not
+    double          causes with more than one intervention id
+    raw_duplicates  records of interventions beyond the first of an id, as read-committed reads them
+    state_equal     whether all users' states are those of one process, byte for byte
+    recovery_s_p50, recovery_s_max
+                    from a kill to the next worker's states recovered and partitions assigned, with
+                    the session timeout that the group waits for the killed one
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from clickpath import simulation
+from clickpath.errors import FatalError
+from stream.broker import EmbeddedBroker
+from tests.kafka.apache import ApacheKafka, Missing
+from tests.promises.shop import Oracle, Shop, lines_of, names_of_its_own, until_handled
+
+_SESSION_S = 3
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs it; 0 if every promise was kept."""
+    arguments = argparse.ArgumentParser(
+        prog="make chaos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments.add_argument("--kills", type=int, default=10)
+    arguments.add_argument(
+        "--mode", choices=["at-least-once", "transactional"], default="at-least-once"
+    )
+    arguments.add_argument("--broker", choices=["apache-kafka", "embedded"], default="apache-kafka")
+    arguments.add_argument("--events-per-kill", type=int, default=1_500)
+    arguments.add_argument("--seed", type=int, default=1)
+    options = arguments.parse_args(argv)
+    if options.broker == "embedded" and options.mode == "transactional":
+        arguments.error("the embedded broker has no transactions")
+    with _broker(options.broker) as broker, tempfile.TemporaryDirectory() as folder:
+        environ = {
+            **names_of_its_own(),
+            "CLICKPATH_DELIVERY": options.mode,
+            "CLICKPATH_SESSION_TIMEOUT_S": str(_SESSION_S),
+            "CLICKPATH_COMMIT_INTERVAL_S": "0.3",
+            # A slow machine must not change what is decided.
+            "CLICKPATH_PREDICT_DEADLINE_S": "60",
+        }
+        shop = Shop(broker.bootstrap_servers, Path(folder), environ)
+        found = asyncio.run(_chaos(shop, options.kills, options.events_per_kill, options.seed))
+    print(json.dumps({"broker": options.broker, "mode": options.mode, **found}))
+    wrong = found["lost"] or found["not_decided"] or found["double"] or not found["state_equal"]
+    return int(bool(wrong or (options.mode == "transactional" and found["raw_duplicates"])))
+
+
+def _broker(kind: str) -> EmbeddedBroker | ApacheKafka:
+    return EmbeddedBroker() if kind == "embedded" else ApacheKafka()
+
+
+async def _chaos(shop: Shop, kills: int, events_per_kill: int, seed: int) -> dict[str, Any]:
+    await shop.create_topics()
+    events = (kills + 1) * events_per_kill
+    lines = lines_of(simulation.simulate(events, max(50, events // 20), seed=seed))
+    expected = await Oracle(shop.settings).replay(lines)
+    luck = random.Random(seed)
+    recoveries: list[float] = []
+    worker = shop.worker()
+    await worker.start()
+    await worker.wait_ready(120)
+    behind = 0
+    try:
+        for kill in range(kills):
+            part = lines[kill * events_per_kill : (kill + 1) * events_per_kill]
+            producing = asyncio.create_task(shop.produce(part, events_per_s=events_per_kill))
+            await until_handled(worker, behind + luck.uniform(0.05, 0.9) * len(part))
+            await worker.kill()
+            killed_s = time.monotonic()
+            await producing
+            behind = shop.produced - await shop.committed()
+            worker = shop.worker()
+            await worker.start()
+            await worker.wait_ready(120)
+            recoveries.append(time.monotonic() - killed_s)
+            print(
+                f"kill {kill + 1} of {kills}: {behind} events uncommitted, "
+                f"ready again after {recoveries[-1]:.1f} s",
+                file=sys.stderr,
+            )
+        await shop.produce(lines[kills * events_per_kill :])
+        await shop.handled(worker, timeout_s=600)
+        if await worker.stop() != 0:
+            raise FatalError(f"the last worker did not stop in order\n{worker.log_tail(40)}")
+    finally:
+        await worker.kill()
+    return {"kills": kills, "events": len(lines), **await _compared(shop, expected, recoveries)}
+
+
+async def _compared(shop: Shop, expected: Oracle, recoveries: list[float]) -> dict[str, Any]:
+    by_id = await shop.interventions()
+    causes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for intervention_id, records in by_id.items():
+        for record in records:
+            sent = json.loads(record.value or b"")
+            causes[sent["user_id"], sent["cause"]["event_id"]].add(intervention_id)
+    return {
+        "interventions": len(by_id),
+        "lost": len(expected.ids - set(by_id)),
+        "not_decided": len(set(by_id) - expected.ids),
+        "double": sum(len(ids) > 1 for ids in causes.values()),
+        "raw_duplicates": sum(len(records) - 1 for records in by_id.values()),
+        "state_equal": await shop.state_hash() == expected.state_hash,
+        "recovery_s_p50": round(statistics.median(recoveries), 2) if recoveries else None,
+        "recovery_s_max": round(max(recoveries), 2) if recoveries else None,
+    }
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (Missing, FatalError) as error:
+        sys.exit(f"make chaos: {error}")
