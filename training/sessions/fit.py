@@ -177,7 +177,7 @@ class _Steps:
     @torch.no_grad()
     def stand(self, judge: Judge) -> None:
         """Has the averages judged, and remembers them if they are the best so far."""
-        training = [weight.clone() for weight, _ in self._averages]
+        learning = [weight.clone() for weight, _ in self._averages]
         for weight, average in self._averages:
             weight.copy_(average)
         functional.normalize(self._model.vectors, dim=1, out=self._model.vectors)
@@ -186,7 +186,7 @@ class _Steps:
         self._model.train()
         if self._best is None or score >= self._best[0]:
             self._best = (score, [average.clone() for _, average in self._averages])
-        for (weight, _), before in zip(self._averages, training, strict=True):
+        for (weight, _), before in zip(self._averages, learning, strict=True):
             weight.copy_(before)
 
     @torch.no_grad()
