@@ -67,6 +67,8 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "training.evaluate_command:evaluate", "figures of a model beside baselines, with intervals"
     ),
+    "report": Command("training.report.command:report", "one HTML page about a run"),
+    "tune": Command("training.tune:tune", "search for better settings, in a given time"),
     "benchmark": Command("training.benchmark:benchmark", "a public data set, training to figures"),
     "audit": Command(
         "training.audit_command:audit", "does training see what the worker saw at each decision?"
@@ -81,11 +83,14 @@ EXTRAS: dict[str, str] = {
     "cramjam": "worker",
     "faust": "worker",
     "fsspec": "archive",
+    "lightgbm": "train",
+    "matplotlib": "train",
     "mode": "worker",
     "numpy": "worker",
     "onnx": "train",
     "onnxruntime": "worker",
     "onnxscript": "train",
+    "optuna": "train",
     "prometheus_client": "worker",
     "pyarrow": "archive",
     "rich": "worker",

@@ -25,7 +25,7 @@ _FEWEST: Final = 20
 
 _ROUNDS: Final = 80
 _PATIENCE: Final = 10
-_PARAMETERS: Final = {
+PARAMETERS: Final = {
     "learning_rate": 0.15,
     "num_leaves": 15,
     "min_data_in_leaf": 100,
@@ -128,7 +128,7 @@ def _grown(
         valid_x[valid_known], np.searchsorted(classes, valid_label[valid_known]), reference=data
     )
     trees = lightgbm.train(
-        {**_PARAMETERS, **objective, "seed": seed},
+        {**PARAMETERS, **objective, "seed": seed},
         data,
         _ROUNDS,
         valid_sets=[valid],

@@ -1,0 +1,1 @@
+"""`clickpath report`: one page that shows what a run learned, and what it did not."""
