@@ -143,7 +143,11 @@ def test_the_worker_installs_without_torch() -> None:
 
 def test_make_help_fits_on_a_glance() -> None:
     listed = subprocess.run(
-        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()
     targets = {line.split()[1] for line in listed}
     assert targets >= {"help", "demo", "test", "check", "bench", "bench-peers"}

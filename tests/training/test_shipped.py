@@ -34,8 +34,11 @@ def test_its_card_fits_it_and_is_of_one_command() -> None:
     check_card(card, model, ENCODER, directory)
     assert len(model) < 3_000_000
     assert shlex.split(card.command)[:2] == ["clickpath", "train"]
-    assert card.data["seed"] != 77
-    valid_from_ms = card.data["valid_from_ms"]
+    sampling, time = card.data["sampling"], card.data["time"]
+    assert isinstance(sampling, dict)
+    assert isinstance(time, dict)
+    assert sampling["seed"] != 77
+    valid_from_ms = time["valid_from_ms"]
     assert isinstance(valid_from_ms, int)
     assert valid_from_ms > START_MS
 
