@@ -49,10 +49,10 @@ class FitConfig:
     epochs: float = 8.0
     targets: int = 2048
     drawn: int = 4096
-    rate: float = 1e-3
+    rate: float = 7e-4
     warm_up: float = 0.03
     averaging: float = 0.999
-    age_decay: float = 1.5
+    age_decay: float = 0.7
     clip: float = 1.0
 
 
@@ -281,15 +281,15 @@ def padded(sessions: Sessions, chosen: Ints, most: int) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def fit_scales(model: NextItem, unseen: Sessions, config: FitConfig, passes: int = 3) -> None:
-    """Fits the five factors of the model's parts on sessions that it has not been trained on.
+def fit_scales(model: NextItem, unseen: Sessions, config: FitConfig, passes: int = 2) -> None:
+    """Fits the seven factors of the model's parts on sessions that it has not been trained on.
 
     Vectors have seen the answers of their training sessions, so there the cosine looks better than
-    it is. Five numbers cannot learn a validation set by heart.
+    it is. Seven numbers cannot learn a validation set by heart.
     """
     model.eval()
     model.scales.requires_grad_()
-    optimizer = torch.optim.Adam([model.scales], lr=0.03, betas=(0.8, 0.95))
+    optimizer = torch.optim.Adam([model.scales], lr=0.04, betas=(0.8, 0.95))
     rng = np.random.default_rng(config.seed)
     for epoch, batch in _batches(unseen, config, model.config.steps, rng):
         if epoch >= passes:

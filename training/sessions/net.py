@@ -56,7 +56,7 @@ class NetConfig:
     heads: int = 4
     copy_width: int = 32
     steps: int = 20
-    dropout: float = 0.2
+    dropout: float = 0.3
     last: int = 6
     near: float = 0.7
     far: float = 2.0
@@ -135,9 +135,9 @@ class NextItem(nn.Module):
         self.trust = nn.Linear(width, 4)
         nn.init.zeros_(self.trust.weight)
         nn.init.constant_(self.trust.bias, 0.3)
-        # Logarithms of what cosine, bias, copies, near and far sums are multiplied by; fitted on
-        # sessions that neither vectors nor table have seen.
-        self.scales = nn.Parameter(torch.zeros(5), requires_grad=False)
+        # Logarithms of what cosine, bias, copies and the table's four terms are multiplied by;
+        # fitted on sessions that neither vectors nor table have seen.
+        self.scales = nn.Parameter(torch.zeros(7), requires_grad=False)
 
     def forward(self, paths: Tensor, lengths: Tensor) -> Tensor:
         """Logits of all items after the last step of each path.
@@ -198,10 +198,10 @@ class NextItem(nn.Module):
         row, column, sums, totals = self._sums(paths, places, column_of, len(vectors), own, future)
         near, far = sums
         near_share, far_share = torch.log1p(sums / (_FAINT * totals[:, row]))
-        trust = self.trust(now)[row]  # (m, 4)
-        of_near = trust[:, 0] * torch.log1p(10 * near) + trust[:, 1] * near_share
-        of_far = trust[:, 2] * torch.log1p(10 * far) + trust[:, 3] * far_share
-        together = of_near * self.scales[3].exp() + of_far * self.scales[4].exp()
+        terms = torch.stack(
+            [torch.log1p(10 * near), near_share, torch.log1p(10 * far), far_share], 1
+        )
+        together = (self.trust(now)[row] * terms * self.scales[3:].exp()).sum(1)  # (m,)
         at, step = torch.where(copied != NO_ITEM)
         rows = torch.cat([at, row])
         rows, order = rows.sort()
