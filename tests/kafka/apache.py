@@ -40,6 +40,7 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+log.index.size.max.bytes=65536
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=2000
 """

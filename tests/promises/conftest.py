@@ -24,7 +24,7 @@ def broker_kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def prove_events(broker_kind: str) -> int:
-    return int(os.environ.get("PROVE_EVENTS", "20000" if broker_kind == "embedded" else "5000"))
+    return int(os.environ.get("PROVE_EVENTS", "20000" if broker_kind == "embedded" else "3000"))
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ async def test_kill_9_under_load_loses_nothing_and_doubles_nothing(
     make_shop, running, oracle, to_lines, prove_events, broker_kind, delivery
 ) -> None:
     kills = int(os.environ.get("PROVE_KILLS", "3" if broker_kind == "embedded" else "2"))
-    shop = await make_shop(session_timeout_s="6", commit_interval_s="0.5", delivery=delivery)
+    session_s = "6" if broker_kind == "embedded" else "3"
+    shop = await make_shop(session_timeout_s=session_s, commit_interval_s="0.5", delivery=delivery)
     lines = to_lines(simulation.simulate(prove_events, prove_events // 20, seed=21))
     expected = await oracle(shop, lines)
     luck = random.Random(21)

@@ -16,9 +16,10 @@ REAL_LOGS = {
     "diginetica_raw": DATA / "diginetica_raw",
 }
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, on_both_brokers]
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
+@on_both_brokers
 async def test_the_worker_ends_where_the_replay_ends(
     make_shop, running, oracle, to_lines, prove_events
 ) -> None:
@@ -36,6 +37,7 @@ async def test_the_worker_ends_where_the_replay_ends(
     assert len(expected.ids) > 50
 
 
+@on_both_brokers
 async def test_disorder_and_copies_end_in_the_same_state(
     make_shop, running, oracle, to_lines, prove_events
 ) -> None:
