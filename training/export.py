@@ -28,6 +28,7 @@ from torch.nn import functional
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 
 from clickpath.encoding import FEATURES
+from clickpath.errors import FatalError
 from serving.outputs import CANDIDATES, output_names
 from training.form import CONTEXT, KIND
 from training.model import PathModel, States, never_padding, repeats
@@ -252,7 +253,12 @@ def to_onnx(model: PathModel, steps: int) -> bytes:
     Args:
         model: Trained; it is put into evaluation mode.
         steps: The longest path it will be asked about.
+
+    Raises:
+        FatalError: The model has more to it than the path model, which the graph would lack.
     """
+    if type(model) is not PathModel:
+        raise FatalError(f"no graph can be made of a {type(model).__name__} yet, only of PathModel")
     served = ServedModel(model.eval(), steps).eval()
     # At least 2 paths and steps: torch takes a 1 for a constant.
     example = torch.ones(3, FEATURES, 7, dtype=torch.int64)

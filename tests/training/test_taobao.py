@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from clickpath.cli import main
+from clickpath.errors import FatalError
 from training.benchmark import real_data
 from training.counted import CountedModel, count, fit_wide
+from training.export import to_onnx
 from training.form import ModelConfig
 from training.heads import vocabulary_of
 from training.predict import predict
@@ -140,3 +142,8 @@ def test_the_protocol_asks_what_the_published_figures_were_measured_on() -> None
     log = read(path, seed=0)
     assert (log.events, log.users) == (96_168, 58_732)
     assert len(each_step(log.test)) == 7_389
+
+
+def test_no_graph_is_made_that_would_leave_the_counts_out(counted: CountedModel) -> None:
+    with pytest.raises(FatalError, match="no graph can be made of a CountedModel yet"):
+        to_onnx(counted, steps=10)
