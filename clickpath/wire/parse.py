@@ -58,7 +58,8 @@ def parse(raw: bytes | None, headers: Headers, now_ms: int, max_future_ms: int =
     if len(raw) > MAX_EVENT_BYTES:
         raise BadEvent("too_large", f"{len(raw)} bytes, at most {MAX_EVENT_BYTES}")
     click = _read(raw, _by_name(headers) if headers else {})
-    _check_future(click.ts_ms, now_ms, max_future_ms)
+    if click.ts_ms > now_ms + max_future_ms:
+        raise _future(click.ts_ms, now_ms)
     return click
 
 
@@ -76,15 +77,15 @@ def parse_arrival(
     arrival = canonical.read_plain(record)
     if arrival is None:
         arrival = arrival_of(_read_record(record, None))
-    if arrival[2].ts_ms > now_ms + max_future_ms:
-        _check_future(arrival[2].ts_ms, now_ms, max_future_ms)
+    ts_ms = arrival[2].ts_ms
+    if ts_ms > now_ms + max_future_ms:
+        raise _future(ts_ms, now_ms)
     return arrival
 
 
-def _check_future(ts_ms: int, now_ms: int, max_future_ms: int) -> None:
-    if ts_ms > now_ms + max_future_ms:
-        ahead_s = (ts_ms - now_ms) // 1000
-        raise BadEvent("future_timestamp", f"{ts_ms} is {ahead_s} s ahead", "ts_ms")
+def _future(ts_ms: int, now_ms: int) -> BadEvent:
+    ahead_s = (ts_ms - now_ms) // 1000
+    return BadEvent("future_timestamp", f"{ts_ms} is {ahead_s} s ahead", "ts_ms")
 
 
 def _by_name(headers: Headers) -> dict[str, bytes]:
