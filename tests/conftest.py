@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.kafka.apache import ApacheKafka, Missing
+from tests.kafka.apache import ApacheKafka
+from tests.kafka.marks import started_or_skipped
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -36,10 +37,4 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def apache_kafka() -> Iterator[ApacheKafka]:
     """A real Apache Kafka for the whole session, or a skip; tests use topics of their own."""
-    broker = ApacheKafka()
-    try:
-        broker.start()
-    except Missing as error:
-        pytest.skip(str(error))
-    yield broker
-    broker.stop()
+    yield from started_or_skipped()

@@ -1,6 +1,10 @@
-"""Marks for tests that run on more than one broker."""
+"""Marks and a fixture's body for tests that run on Apache Kafka."""
+
+from collections.abc import Iterator
 
 import pytest
+
+from tests.kafka.apache import ApacheKafka, Missing
 
 #: Runs a test on the embedded broker and on Apache Kafka; its fixture is `broker_kind`.
 on_both_brokers = pytest.mark.parametrize(
@@ -19,3 +23,14 @@ in_every_delivery = pytest.mark.parametrize(
     ],
     indirect=["broker_kind"],
 )
+
+
+def started_or_skipped() -> Iterator[ApacheKafka]:
+    """A broker until the test is done with it, or a skip where it cannot be had."""
+    broker = ApacheKafka()
+    try:
+        broker.start()
+    except Missing as error:
+        pytest.skip(str(error))
+    yield broker
+    broker.stop()

@@ -10,7 +10,8 @@ import pytest
 
 from stream.batch.records import Chunk
 from stream.broker import TopicSpec, create_topics
-from tests.kafka.apache import ApacheKafka, Missing
+from tests.kafka.apache import ApacheKafka
+from tests.kafka.marks import started_or_skipped
 from tests.stream.counting import (
     PARTITIONS,
     Job,
@@ -28,13 +29,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def fragile() -> Iterator[ApacheKafka]:
     """A broker that may be killed."""
-    broker = ApacheKafka()
-    try:
-        broker.start()
-    except Missing as error:
-        pytest.skip(str(error))
-    yield broker
-    broker.stop()
+    yield from started_or_skipped()
 
 
 @pytest.mark.parametrize("delivery", ["at-least-once", "transactional"])
