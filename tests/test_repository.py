@@ -121,7 +121,10 @@ def test_a_pinned_requirement_has_hashes_and_names_no_index(lock: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [("demo", ("worker", "embedded")), ("test", ("worker", "embedded", "train", "test", "check"))],
+    [
+        ("demo", ("worker", "embedded")),
+        ("test", tuple(PYPROJECT["project"]["optional-dependencies"])),
+    ],
 )
 def test_the_pinned_requirements_cover_what_the_project_asks_for(
     lock: str, extras: tuple[str, ...]
