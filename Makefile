@@ -23,7 +23,7 @@ KILLS ?= 10
 MODE ?= at-least-once
 BROKER ?= apache-kafka
 
-.PHONY: help demo test check chaos format bench bench-peers train lock clean
+.PHONY: help demo test check chaos format bench bench-peers train reference lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,10 @@ bench-peers: $(DEMO_VENV)/.complete $(QUIX_VENV)/.complete $(BYTEWAX_VENV)/.comp
 
 train: $(TEST_VENV)/.complete ## train, evaluate and export a model
 	@$(TEST_VENV)/bin/python -m clickpath train $(ARGS)
+
+# Writes the pages and schemas of docs/ that come from the code.
+reference: $(TEST_VENV)/.complete
+	@$(TEST_VENV)/bin/python -m stream.reference
 
 lock: $(TEST_VENV)/.complete ## resolve the pinned requirements anew (ARGS=--upgrade)
 	@PATH="$(TEST_VENV)/bin:$$PATH" requirements/lock $(ARGS)

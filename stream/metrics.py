@@ -3,23 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from stream.tally import Tally
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A metric as its readers know it.
+
+    Attributes:
+        name: The name in queries; of a histogram, the name before `_bucket`, `_sum` and `_count`.
+        type: "counter", "gauge" or "histogram".
+        labels: Names of its labels.
+        meaning: What it says, in a sentence.
+    """
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    meaning: str
+
+
 class Metrics:
-    """The worker's metrics, in a registry of its own."""
+    """The worker's metrics, in a registry of its own; `described` lists them."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.described: list[Described] = []
 
         def counter(name: str, meaning: str, *labels: str) -> Counter:
+            self.described.append(Described(f"clickpath_{name}_total", "counter", labels, meaning))
             return Counter(f"clickpath_{name}", meaning, labels, registry=self.registry)
 
         def gauge(name: str, meaning: str, *labels: str) -> Gauge:
+            self.described.append(Described(f"clickpath_{name}", "gauge", labels, meaning))
             return Gauge(f"clickpath_{name}", meaning, labels, registry=self.registry)
+
+        def histogram(name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
+            self.described.append(Described(f"clickpath_{name}", "histogram", (), meaning))
+            return Histogram(f"clickpath_{name}", meaning, buckets=buckets, registry=self.registry)
 
         self._events = counter("events", "Records read, by what became of them.", "outcome")
         self._dead = counter("dead_letters", "Records that are no event, by reason.", "reason")
@@ -34,11 +59,10 @@ class Metrics:
             "fallbacks", "Decisions without the scores that they needed, by reason.", "reason"
         )
         self._unknown = counter("unknown_types", "Accepted events of an unknown type.")
-        self.chunk_seconds = Histogram(
-            "clickpath_chunk_seconds",
+        self.chunk_seconds = histogram(
+            "chunk_seconds",
             "Time from the start of a chunk to the acknowledgement of its outputs.",
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-            registry=self.registry,
+            (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
         )
         self.lag_events = gauge(
             "lag_events", "Records not yet handled, by partition of the clicks.", "partition"

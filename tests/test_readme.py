@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from clickpath.cli import COMMANDS
+from stream.reference.pages import pages
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,6 +95,13 @@ def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", pages())
+def test_a_page_that_is_written_from_the_code_is_up_to_date(name: str) -> None:
+    path = ROOT / "docs" / name
+    there = path.read_text(encoding="utf-8") if path.is_file() else ""
+    assert there == pages()[name], f"docs/{name} is stale: run `make reference` and commit it"
 
 
 def test_every_place_in_the_tree_exists() -> None:

@@ -1,0 +1,13 @@
+"""Writes the pages of docs/ that come from the code: `python -m stream.reference [DOCS]`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from stream.reference.pages import write
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
+    for name in write(folder):
+        print(f"wrote {folder / name}")
