@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from clickpath.vocabulary import ACTION_COUNT, ACTION_ID
@@ -47,11 +47,13 @@ class Scores:
             is 0 and the rest sum to 1.
         purchase: Probability of a purchase in the rest of the session.
         others: What else the model says; None when it was not asked, or has nothing else.
+        model: Digest of the model that says so, where several are at work; empty elsewhere.
     """
 
     next_action: tuple[float, ...]
     purchase: float
     others: OtherScores | None = None
+    model: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if len(self.next_action) != ACTION_COUNT:

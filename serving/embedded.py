@@ -81,7 +81,13 @@ class EmbeddedPredictor:
         """Fingerprint of the encoder that made the model's examples."""
         return self.card.encoder
 
-    async def predict(self, paths: Sequence[array[int]], deadline_s: float) -> Sequence[Scores]:
+    async def predict(
+        self,
+        paths: Sequence[array[int]],
+        deadline_s: float,
+        *,
+        keys: Sequence[bytes] | None = None,
+    ) -> Sequence[Scores]:
         """Scores paths; one result each, in the order of the paths."""
         if self._closed:
             raise PredictorUnavailable("the embedded model is closed")

@@ -41,7 +41,13 @@ class FakePredictor:
         self._failing = failing
         self._closed = False
 
-    async def predict(self, paths: Sequence[array[int]], deadline_s: float) -> Sequence[Scores]:
+    async def predict(
+        self,
+        paths: Sequence[array[int]],
+        deadline_s: float,
+        *,
+        keys: Sequence[bytes] | None = None,
+    ) -> Sequence[Scores]:
         """Scores paths; one result each, in the order of the paths."""
         if self._closed:
             raise PredictorUnavailable("the fake model is closed")

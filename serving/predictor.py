@@ -26,12 +26,20 @@ class Predictor(Protocol):
         """Fingerprint of the encoder whose paths it understands."""
         ...
 
-    async def predict(self, paths: Sequence[array[int]], deadline_s: float) -> Sequence[Scores]:
+    async def predict(
+        self,
+        paths: Sequence[array[int]],
+        deadline_s: float,
+        *,
+        keys: Sequence[bytes] | None = None,
+    ) -> Sequence[Scores]:
         """Scores paths; one result each, in the order of the paths.
 
         Args:
             paths: Encoded paths, each of shape (FEATURES, steps), feature-major; any number.
             deadline_s: Seconds from now after which nobody waits any more.
+            keys: Whose paths they are, user ids in UTF-8; for predictors that keep something of
+                a user, or that choose a model by user.
 
         Raises:
             PredictorTimeout: No answer before the deadline. The late one is thrown away.

@@ -113,11 +113,19 @@ class Handler:
         self._topics = topics
         self._deadline_s = deadline_s
         self._max_future_ms = max_future_ms
-        self.digests = Digests(
-            model=predictor.digest if predictor is not None else "none",
-            policy=policy.digest,
-            encoder=encoder.fingerprint,
-        )
+        self._of_model: dict[str, Digests] = {}
+
+    @property
+    def digests(self) -> Digests:
+        """What decides at present; the model may be another one after a switch."""
+        return self._digests("none" if self._predictor is None else self._predictor.digest)
+
+    def _digests(self, model: str) -> Digests:
+        digests = self._of_model.get(model)
+        if digests is None:
+            digests = Digests(model, self._policy.digest, self._encoder.fingerprint)
+            self._of_model[model] = digests
+        return digests
 
     async def handle(self, chunk: Chunk, users: Mapping[bytes, UserState], now_ms: int) -> Outcome:
         """Handles one chunk.
@@ -210,10 +218,11 @@ class Handler:
         for begin in range(0, len(asked), _PATHS_PER_CALL):
             some = asked[begin : begin + _PATHS_PER_CALL]
             paths = [self._encoder.encode(due[n].point.path) for n in some]
+            keys = [due[n].user.key for n in some]
             tally.inference_calls += 1
             tally.inference_paths += len(paths)
             try:
-                answers = await self._predictor.predict(paths, self._deadline_s)
+                answers = await self._predictor.predict(paths, self._deadline_s, keys=keys)
             except PredictorError as error:
                 # A model that has just failed is not asked again for the rest of the chunk.
                 return scores, error.reason
@@ -228,15 +237,17 @@ class Handler:
         outputs: list[OutputRecord],
         tally: Tally,
     ) -> None:
-        topics = self._topics
+        topics, digests = self._topics, self.digests
         for n, each in enumerate(due):
+            said = scores.get(n)
             decision, each.user.ledger = decide(
                 each.point,
-                scores.get(n),
+                said,
                 fallback,
                 self._policy,
                 each.user.ledger,
-                self.digests,
+                # Where several models are at work, each of the scores says whose they are.
+                self._digests(said.model) if said is not None and said.model else digests,
             )
             tally.decisions[decision.reason] += 1
             if decision.fallback is not None:
