@@ -193,5 +193,6 @@ def _scrape(
         metrics.commit_age_seconds.set(time.monotonic() - progress.last_commit_monotonic_s)
     metrics.users.set(sum(len(users.partition(each)) for each in users.partitions))
     metrics.ready.set(progress.recovered)
+    metrics.archive_wanted.set(archive is not None)
     metrics.archive.set(archive is not None and archive.running)
     return metrics.page()

@@ -76,6 +76,9 @@ class Metrics:
         self.users = gauge("users", "Users whose state this worker keeps.")
         self.ready = gauge("ready", "1 when states are recovered and partitions assigned.")
         self.archive = gauge("archive", "1 while the archive's reader runs beside this worker.")
+        self.archive_wanted = gauge(
+            "archive_wanted", "1 where the settings name an archive beside this worker."
+        )
         self.info = gauge(
             "info", "Always 1; the digests that decide.", "model", "policy", "encoder", "version"
         )

@@ -1,0 +1,133 @@
+"""For each alert rule, series that make it fire and series that must not.
+
+A case is `{series: values}` in promtool's notation, one value a minute; it is looked at after
+`AT_MINUTES`. A case that must not fire is near the threshold, or the ordinary state of things.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+AT_MINUTES = 120
+
+Series = dict[str, str]
+
+
+class Case(NamedTuple):
+    """What one rule is tested with."""
+
+    fires: tuple[Series, ...]
+    silent: tuple[Series, ...]
+
+
+def _always(value: float) -> str:
+    return f"{value}x{AT_MINUTES}"
+
+
+def _grows(by: float) -> str:
+    return f"0+{by}x{AT_MINUTES}"
+
+
+def _worker(metric: str, value: str, labels: str = "") -> Series:
+    more = f",{labels}" if labels else ""
+    return {f'clickpath_{metric}{{instance="w1",job="clickpath"{more}}}': value}
+
+
+def _outcomes(accepted: int, name: str, count: int) -> Series:
+    return _worker("events_total", _grows(accepted), 'outcome="accepted"') | _worker(
+        "events_total", _grows(count), f'outcome="{name}"'
+    )
+
+
+def _lag(seconds: str) -> Series:
+    return _worker("lag_seconds", seconds, 'partition="3"')
+
+
+def _chunks(under_5_s: int, in_all: int) -> Series:
+    return {
+        f'clickpath_chunk_seconds_bucket{{job="clickpath",le="{le}"}}': _grows(count)
+        for le, count in (("5", under_5_s), ("10", in_all), ("+Inf", in_all))
+    }
+
+
+def _info(instance: str, policy: str, model: str = "m") -> Series:
+    labels = f'instance="{instance}",job="clickpath",model="{model}",policy="{policy}",encoder="e"'
+    return {f"clickpath_info{{{labels}}}": _always(1)}
+
+
+def _decisions(fallbacks: int, reason: str = "predictor_timeout") -> Series:
+    return _worker("decisions_total", _grows(100), 'reason="sent"') | _worker(
+        "fallbacks_total", _grows(fallbacks), f'reason="{reason}"'
+    )
+
+
+def _archive(runs: int, wanted: int) -> Series:
+    return _worker("archive", _always(runs)) | _worker("archive_wanted", _always(wanted))
+
+
+CASES: dict[str, Case] = {
+    "ClickpathDown": Case(
+        fires=({}, {'up{job="other"}': _always(1)}),
+        silent=(_info("w1", "p"),),
+    ),
+    "ClickpathNotReady": Case(
+        fires=(_worker("ready", _always(0)),),
+        silent=(
+            _worker("ready", _always(1)),
+            # A rebalance of five minutes, just now.
+            _worker("ready", f"1x{AT_MINUTES - 5} 0x5"),
+        ),
+    ),
+    "ClickpathLagging": Case(
+        fires=(_lag(_always(61)),),
+        silent=(_lag(_always(60)), _lag(f"0x{AT_MINUTES - 3} 90x3")),
+    ),
+    "ClickpathFarBehind": Case(fires=(_lag(_always(601)),), silent=(_lag(_always(599)),)),
+    "ClickpathBacklogGrows": Case(
+        fires=(_worker("lag_events", f"9000+100x{AT_MINUTES}", 'partition="3"'),),
+        silent=(
+            # Much, but it becomes less; it grows, but is little.
+            _worker("lag_events", f"900000-100x{AT_MINUTES}", 'partition="3"'),
+            _worker("lag_events", _grows(1), 'partition="3"'),
+        ),
+    ),
+    "ClickpathNotCommitting": Case(
+        fires=(_worker("commit_age_seconds", _always(61)),),
+        silent=(_worker("commit_age_seconds", _always(3)),),
+    ),
+    "ClickpathSlowChunks": Case(
+        fires=(_chunks(90, 100),), silent=(_chunks(100, 100), _chunks(995, 1000))
+    ),
+    "ClickpathDeadLetters": Case(
+        fires=(_outcomes(980, "dead_letter", 20),),
+        silent=(_outcomes(995, "dead_letter", 5), _outcomes(900, "late", 100)),
+    ),
+    "ClickpathLateEvents": Case(
+        fires=(_outcomes(970, "late", 30),),
+        silent=(_outcomes(990, "late", 10), _outcomes(900, "dead_letter", 100)),
+    ),
+    "ClickpathUnknownTypes": Case(
+        fires=(_outcomes(100, "late", 0) | _worker("unknown_types_total", _grows(21)),),
+        silent=(_outcomes(100, "late", 0) | _worker("unknown_types_total", _grows(19)),),
+    ),
+    "ClickpathFallbacks": Case(
+        fires=(_decisions(6),),
+        # Without a model by intention every decision falls back.
+        silent=(_decisions(4), _decisions(100, reason="no_model")),
+    ),
+    "ClickpathNothingSent": Case(
+        fires=(
+            _decisions(0),
+            _decisions(0) | _worker("interventions_total", _always(7), 'kind="coupon"'),
+        ),
+        silent=(
+            _decisions(0) | _worker("interventions_total", _grows(1), 'kind="coupon"'),
+            _worker("decisions_total", _grows(10), 'reason="sent"'),
+        ),
+    ),
+    "ClickpathArchiveDown": Case(fires=(_archive(0, 1),), silent=(_archive(1, 1), _archive(0, 0))),
+    "ClickpathWorkersDisagree": Case(
+        fires=(_info("w1", "p") | _info("w2", "q"),),
+        silent=(_info("w1", "p") | _info("w2", "p", model="candidate"),),
+    ),
+}
