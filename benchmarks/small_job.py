@@ -95,8 +95,9 @@ async def fill(bootstrap_servers: str, count: int) -> int:
     from aiokafka import AIOKafkaProducer
 
     from stream.broker import TopicSpec, create_topics
+    from stream.connection import Connection
 
-    await create_topics(bootstrap_servers, {CLICKS: TopicSpec(partitions=PARTITIONS)})
+    await create_topics(Connection(bootstrap_servers), {CLICKS: TopicSpec(partitions=PARTITIONS)})
     producer = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers, acks="all", max_batch_size=256 << 10
     )
@@ -151,6 +152,7 @@ def run_engine(
         python: The interpreter, where the engine has an environment of its own.
     """
     from stream.broker import TopicSpec, create_topics
+    from stream.connection import Connection
 
     changelog = {
         f"{run}-users-changelog": TopicSpec(
@@ -158,7 +160,7 @@ def run_engine(
         )
     }
     topics = {f"{run}-{CARTS}": TopicSpec(partitions=PARTITIONS), **changelog}
-    asyncio.run(create_topics(bootstrap_servers, topics))
+    asyncio.run(create_topics(Connection(bootstrap_servers), topics))
     command = [python, "-m", module, bootstrap_servers, str(count), run, *more]
     done = subprocess.run(
         command,

@@ -15,6 +15,7 @@ from stream.batch.app import batch_app
 from stream.batch.records import OutputRecord
 from stream.batch.worker import run, run_app
 from stream.collector import calm_collector
+from stream.connection import Connection
 
 
 def _loads(data: bytes) -> State:
@@ -23,7 +24,9 @@ def _loads(data: bytes) -> State:
 
 
 async def work(bootstrap_servers: str, count: int, name: str) -> None:
-    app = batch_app(name, broker_url=bootstrap_servers, session_timeout_s=6, chunk_records=4_000)
+    app = batch_app(
+        name, connection=Connection(bootstrap_servers), session_timeout_s=6, chunk_records=4_000
+    )
     clicks = app.topic(CLICKS, batch=True)
     users = app.keyed_table("users", source=clicks, dumps=msgpack.packb, loads=_loads)
     carts = f"{name}-{CARTS}"

@@ -19,6 +19,7 @@ from stream.app import Worker, create_app
 from stream.batch.worker import run, run_app
 from stream.broker import TopicSpec, create_topics
 from stream.collector import calm_collector
+from stream.connection import Connection
 from stream.settings import Settings
 from stream.wiring import make_predictor
 
@@ -40,7 +41,7 @@ def run_worker_job(bootstrap_servers: str, count: int, name: str, *, model: str)
         for topic, config in topics.configs(KINDS).items()
         if topic not in (topics.clicks, topics.changelog)
     }
-    asyncio.run(create_topics(bootstrap_servers, specs))
+    asyncio.run(create_topics(Connection(bootstrap_servers), specs))
     return run_engine("benchmarks.worker_job", bootstrap_servers, count, name, model).eps
 
 

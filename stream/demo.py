@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -29,16 +29,24 @@ from clickpath.simulation.faults import (
 )
 from clickpath.wire import click_to_json
 from stream.broker import EmbeddedBroker, TopicSpec, create_topics
+from stream.connection import Connection
 from stream.process import Samples, WorkerProcess
 from stream.producing import produce
 from stream.reading import read_topic
-from stream.settings import Settings, load_settings
+from stream.settings import PREFIX, Settings, load_settings
 
 _PARTITIONS: Final = 4
 _DUPLICATED: Final = 0.01
 _BROKEN: Final = 0.005
 _HELD_UP: Final = 0.002
 _STALLED_AFTER_S: Final = 60.0
+
+#: The embedded broker asks for nothing, whatever the environment says of another one.
+_PLAIN: Final = {
+    f"{PREFIX}{field.name.upper()}": str(field.default)
+    for field in fields(Connection)
+    if field.name != "bootstrap_servers"
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +87,11 @@ async def run_demo(demo: Demo) -> Account:
     with tempfile.TemporaryDirectory(prefix="clickpath-demo-") as folder:
         console.print("[bold]1/5[/] embedded broker: starting, in memory, on loopback")
         with EmbeddedBroker() as broker:
-            settings = load_settings(os.environ, bootstrap_servers=broker.bootstrap_servers)
+            environ = {**os.environ, **_PLAIN}
+            settings = load_settings(environ, bootstrap_servers=broker.bootstrap_servers)
             console.print(f"[bold]2/5[/] topics: creating at {broker.bootstrap_servers}")
             await create_topics(
-                broker.bootstrap_servers,
+                broker.connection,
                 {
                     name: TopicSpec(partitions=_PARTITIONS, config=config)
                     for name, config in settings.topics.configs().items()
@@ -92,7 +101,7 @@ async def run_demo(demo: Demo) -> Account:
                 f"[bold]3/5[/] worker: starting, with model {settings.model} and "
                 f"policy {settings.policy or 'shipped'}"
             )
-            worker = WorkerProcess(broker.bootstrap_servers, Path(folder) / "worker.log")
+            worker = WorkerProcess(broker.bootstrap_servers, Path(folder) / "worker.log", _PLAIN)
             await worker.start()
             try:
                 await worker.wait_ready(60)
@@ -146,7 +155,7 @@ async def _drive(
         producing = asyncio.create_task(
             produce(
                 _lines(demo, settings),
-                settings.bootstrap_servers,
+                settings.connection,
                 settings.clicks_topic,
                 events_per_s=demo.events_per_s,
                 progress=lambda count: progress.update(sent, completed=count),
@@ -218,13 +227,13 @@ async def _read_topics(settings: Settings) -> _OnTopics:
     latencies_ms: list[int] = []
     digests: dict[str, str] = {}
     for topic in (topics.decisions, topics.dead_letter, topics.late):
-        async for record in read_topic(settings.bootstrap_servers, topic):
+        async for record in read_topic(settings.connection, topic):
             records[topic] += 1
             if topic == topics.decisions and not digests:
                 decision = json.loads(record.value or b"")
                 digests = {name: decision[name] for name in ("model", "policy")}
     for kind in KINDS:
-        async for record in read_topic(settings.bootstrap_servers, topics.of_kind(kind)):
+        async for record in read_topic(settings.connection, topics.of_kind(kind)):
             interventions[kind] += 1
             ids.add(json.loads(record.value or b"")["intervention_id"])
             cause_ms = int(dict(record.headers)["clickpath-cause-timestamp-ms"] or 0)

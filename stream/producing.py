@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
 from clickpath.errors import UsageError
 from clickpath.logs import RawLine
+from stream.connection import Connection
+from stream.refusals import denied, started
 
 #: Records that may wait for their acknowledgement; bounds memory.
 _IN_FLIGHT: Final = 10_000
@@ -21,7 +23,7 @@ _MAX_REQUEST_BYTES: Final = 8 << 20
 
 async def produce(
     lines: Iterable[RawLine],
-    bootstrap_servers: str,
+    connection: Connection,
     topic: str,
     *,
     events_per_s: float | None = None,
@@ -31,16 +33,18 @@ async def produce(
 
     Args:
         lines: What to send; a line without a key goes to a partition of the client's choice.
-        bootstrap_servers: The brokers.
+        connection: The brokers.
         topic: Where to.
         events_per_s: Pace; None is as fast as it goes.
         progress: Called now and then with the number sent so far.
 
     Raises:
-        UsageError: No broker answers, or it refuses a record.
+        Unreachable: No broker can be spoken to.
+        Denied: The user may not write there.
+        UsageError: The broker refuses a record.
     """
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers,
+        **connection.client_arguments(),
         acks="all",
         enable_idempotence=False,  # the embedded broker has none; event ids make repeats harmless
         linger_ms=20,
@@ -48,17 +52,13 @@ async def produce(
         max_request_size=_MAX_REQUEST_BYTES,
         request_timeout_ms=30_000,
     )
-    try:
-        await producer.start()
-    except KafkaConnectionError as error:
-        await producer.stop()
-        raise UsageError(f"no broker answers at {bootstrap_servers}") from error
-    try:
-        return await _send(producer, lines, topic, events_per_s, progress)
-    except KafkaError as error:
-        raise UsageError(f"the broker refused a record for {topic}: {error}") from error
-    finally:
-        await producer.stop()
+    async with started(producer, connection):
+        try:
+            return await _send(producer, lines, topic, events_per_s, progress)
+        except KafkaError as error:
+            if denied(error) is not None:
+                raise
+            raise UsageError(f"the broker refused a record for {topic}: {error}") from error
 
 
 async def _send(

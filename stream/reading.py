@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaConnectionError
 
 from clickpath.errors import UsageError
+from stream.connection import Connection
+from stream.refusals import started
 
 #: How long to wait for records before looking again whether the end is reached.
 _WAIT_MS: Final = 200
@@ -27,10 +27,9 @@ class StoredRecord(NamedTuple):
     headers: tuple[tuple[str, bytes | None], ...]
 
 
-@asynccontextmanager
-async def _consumer(bootstrap_servers: str) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers,
+def _consumer(connection: Connection) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        **connection.client_arguments(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=100,
@@ -38,17 +37,9 @@ async def _consumer(bootstrap_servers: str) -> AsyncIterator[AIOKafkaConsumer]:
         isolation_level="read_committed",
         max_partition_fetch_bytes=8 << 20,
     )
-    try:
-        await consumer.start()
-    except KafkaConnectionError as error:
-        raise UsageError(f"no broker answers at {bootstrap_servers}") from error
-    else:
-        yield consumer
-    finally:
-        await consumer.stop()
 
 
-async def read_topic(bootstrap_servers: str, topic: str) -> AsyncIterator[StoredRecord]:
+async def read_topic(connection: Connection, topic: str) -> AsyncIterator[StoredRecord]:
     """Yields every record of a topic, in order of offset within a partition.
 
     The end of a partition is the larger one of what the broker lists and of the stable offset in
@@ -56,14 +47,16 @@ async def read_topic(bootstrap_servers: str, topic: str) -> AsyncIterator[Stored
     later, or in a transaction that is still open, may or may not be among the records.
 
     Raises:
-        UsageError: No broker answers, or it has no such topic.
+        Unreachable: No broker can be spoken to.
+        Denied: The user may not read it.
+        UsageError: There is no such topic.
     """
-    async with _consumer(bootstrap_servers) as consumer:
+    async with started(_consumer(connection), connection) as consumer:
         # A consumer without a subscription knows no partitions of its own accord.
         cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001
         numbers = cluster.partitions_for_topic(topic)
         if not numbers:
-            raise UsageError(f"there is no topic {topic} at {bootstrap_servers}")
+            raise UsageError(f"there is no topic {topic} at {connection.bootstrap_servers}")
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer.assign(partitions)
         await consumer.seek_to_beginning(*partitions)

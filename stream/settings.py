@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from clickpath.errors import ConfigError
 from clickpath.window import Window
+from stream.connection import Connection, SaslMechanism, SecurityProtocol
 from stream.topics import Topics
 
 PREFIX: Final = "CLICKPATH_"
@@ -41,6 +42,22 @@ class Settings(BaseModel):
     bootstrap_servers: Annotated[str, AfterValidator(_addresses)] = Field(
         "127.0.0.1:9092", description="Kafka brokers, host:port, comma-separated."
     )
+    security_protocol: SecurityProtocol = Field(
+        "PLAINTEXT",
+        description="`SSL` encrypts; `SASL_PLAINTEXT` and `SASL_SSL` ask for a user as well.",
+    )
+    sasl_mechanism: SaslMechanism = Field(
+        "SCRAM-SHA-512", description="How the password is proven, with SASL."
+    )
+    sasl_username: str = Field("", description="The user, with SASL.")
+    sasl_password_file: str = Field("", description="File that holds the user's password.")
+    ssl_ca_file: str = Field(
+        "", description="Certificates (PEM) that sign those of the brokers; empty: the system's."
+    )
+    ssl_cert_file: str = Field(
+        "", description="Our certificate (PEM), where brokers ask clients for one."
+    )
+    ssl_key_file: str = Field("", description="Its key (PEM), without a passphrase.")
     app_id: str = Field(
         "clickpath",
         pattern=r"^[A-Za-z0-9._-]+$",
@@ -119,6 +136,24 @@ class Settings(BaseModel):
     )
 
     @property
+    def connection(self) -> Connection:
+        """How the brokers are reached.
+
+        Raises:
+            ConfigError: Settings of it that do not go together.
+        """
+        return Connection(
+            self.bootstrap_servers,
+            security_protocol=self.security_protocol,
+            sasl_mechanism=self.sasl_mechanism,
+            sasl_username=self.sasl_username,
+            sasl_password_file=self.sasl_password_file,
+            ssl_ca_file=self.ssl_ca_file,
+            ssl_cert_file=self.ssl_cert_file,
+            ssl_key_file=self.ssl_key_file,
+        )
+
+    @property
     def topics(self) -> Topics:
         """The topics' names."""
         return Topics(
@@ -149,7 +184,8 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         given: Values from the command line, which win; None stands for not given.
 
     Raises:
-        ConfigError: A variable that nobody knows, or a value that cannot be; names both.
+        ConfigError: A variable that nobody knows, a value that cannot be, or settings of the
+            connection that do not go together; names them.
     """
     values: dict[str, object] = {}
     for name, value in environ.items():
@@ -163,8 +199,11 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         values[field] = value
     values.update({name: value for name, value in given.items() if value is not None})
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = PREFIX + str(first["loc"][0]).upper()
         raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}") from error
+    # Refuses what does not go together.
+    _ = settings.connection
+    return settings

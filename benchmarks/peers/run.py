@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer
 from benchmarks import small_job
 from benchmarks.side_by_side import Engine, conditions, measure, report
 from stream.broker import EmbeddedBroker, TopicSpec, create_topics
+from stream.connection import Connection
 
 #: Quix makes its changelog topic after the retention of its input and insists that it has one.
 _CLICKS = TopicSpec(
@@ -39,7 +40,7 @@ def main() -> None:
     given = parser.parse_args()
     with EmbeddedBroker() as broker:
         servers = broker.bootstrap_servers
-        asyncio.run(create_topics(servers, {small_job.CLICKS: _CLICKS}))
+        asyncio.run(create_topics(Connection(servers), {small_job.CLICKS: _CLICKS}))
         size = asyncio.run(small_job.fill(servers, given.events))
         print(conditions(given.events, size, given.runs), flush=True)
         checked = partial(_checked, servers, given.events)

@@ -107,7 +107,7 @@ def create_archive(settings: Settings, clock: Clock) -> Archive:
     place = check_archive(settings)
     app = batch_app(
         archive_group(settings),
-        broker_url=settings.bootstrap_servers,
+        connection=settings.connection,
         commit_interval_s=settings.archive_flush_s,
         session_timeout_s=settings.session_timeout_s,
         rebalance_timeout_s=_REBALANCE_S,

@@ -5,37 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaConnectionError
 
 from clickpath.errors import UsageError
 from stream.broker import TopicSpec, create_topics
+from stream.connection import Connection
+from stream.refusals import started
 
 
-async def create_changelogs(bootstrap_servers: str, changelogs: Mapping[str, str]) -> None:
+async def create_changelogs(connection: Connection, changelogs: Mapping[str, str]) -> None:
     """Makes the changelogs that do not exist.
 
     Args:
-        bootstrap_servers: The brokers.
+        connection: The brokers.
         changelogs: By name, the topic that each one follows.
 
     Raises:
-        UsageError: No broker answers, or it lacks a topic that is to be followed.
+        Unreachable: No broker can be spoken to.
+        Denied: The user may not make them.
+        UsageError: A topic that is to be followed does not exist.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    try:
-        await admin.start()
+    async with started(AIOKafkaAdminClient(**connection.client_arguments()), connection) as admin:
         known = set(await admin.list_topics())
         for topic in changelogs.values():
             if topic not in known:
-                raise UsageError(f"there is no topic {topic} at {bootstrap_servers}")
+                raise UsageError(f"there is no topic {topic} at {connection.bootstrap_servers}")
         described = await admin.describe_topics(list(changelogs.values()))
-    except KafkaConnectionError as error:
-        raise UsageError(f"no broker answers at {bootstrap_servers}: {error}") from error
-    finally:
-        await admin.close()
     copies = {each["topic"]: each["partitions"] for each in described}
     await create_topics(
-        bootstrap_servers,
+        connection,
         {
             name: TopicSpec(
                 partitions=len(copies[topic]),

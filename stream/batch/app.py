@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -10,7 +9,6 @@ import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from faust.app.base import logger as faust_logger
 from faust.tables.manager import TableManager
-from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, server_list
 from yarl import URL
 
 from stream.batch.agent import BatchAgent, BatchStream, BatchTopic
@@ -22,6 +20,7 @@ from stream.batch.source import Source
 from stream.batch.table import KeyedTable
 from stream.batch.transactions import Transactions
 from stream.batch.transport import BatchProducer, BatchTransport
+from stream.connection import Connection
 
 V = TypeVar("V")
 
@@ -40,6 +39,7 @@ class BatchApp(faust.App):
     """A Faust application whose topics may be batch topics; see `batch_app`.
 
     Attributes:
+        connection: The brokers.
         progress: What its batch topics are doing.
         outputs: Sends records to the partition of a chunk.
         committer: Commits batch topics; called by the worker every commit interval.
@@ -52,6 +52,7 @@ class BatchApp(faust.App):
     def __init__(
         self,
         *args: Any,
+        connection: Connection,
         chunk_records: int,
         record_limit_bytes: int,
         fetch_wait_ms: int,
@@ -60,6 +61,7 @@ class BatchApp(faust.App):
         transactional: bool,
         **kwargs: Any,
     ) -> None:
+        self.connection = connection
         self.fetch_wait_ms = fetch_wait_ms
         self.finish_timeout_s = finish_timeout_s
         self.idempotent = idempotent
@@ -162,14 +164,11 @@ class BatchApp(faust.App):
         """What every client of the broker is made with: addresses, identity, credentials."""
         conf = self.conf
         return {
-            "bootstrap_servers": server_list(
-                self.transport.url, cast(BatchTransport, self.transport).default_port
-            ),
+            **self.connection.client_arguments(),
             "client_id": conf.broker_client_id,
             "request_timeout_ms": int(conf.broker_request_timeout * 1000),
             "metadata_max_age_ms": conf.consumer_metadata_max_age_ms,
             "connections_max_idle_ms": conf.consumer_connections_max_idle_ms,
-            **credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         }
 
     def _aiokafka_producer(self) -> AIOKafkaProducer:
@@ -218,7 +217,7 @@ class BatchApp(faust.App):
 def batch_app(
     id: str,  # noqa: A002 - Faust's word for it
     *,
-    broker_url: str,
+    connection: Connection,
     commit_interval_s: float = 1.0,
     session_timeout_s: float = 30.0,
     rebalance_timeout_s: float = 60.0,
@@ -232,15 +231,13 @@ def batch_app(
     compression: str | None = None,
     idempotent: bool = False,
     transactional: bool = False,
-    credentials: Any = None,
-    ssl_context: ssl.SSLContext | None = None,
     **faust_settings: Any,
 ) -> BatchApp:
     """Makes an application; nothing connects before it is started (see `worker.run_app`).
 
     Args:
         id: The consumer group, and the prefix of changelog topics.
-        broker_url: Brokers as `host:port[,host:port]`, with or without `kafka://`.
+        connection: The brokers.
         commit_interval_s: Time between commits of states and offsets.
         session_timeout_s: Silence after which the group gives a worker's partitions away.
         rebalance_timeout_s: How long a rebalance waits for a worker to finish its chunk.
@@ -255,12 +252,11 @@ def batch_app(
         idempotent: Keep the broker from storing a batch twice when an answer got lost.
         transactional: Commit outputs, states and offsets in transactions; outputs leave with the
             commit then. The broker has to know transactions.
-        credentials: Faust's credentials for SASL or TLS.
-        ssl_context: For TLS without SASL.
         faust_settings: Further settings of Faust; they win over those made here.
     """
     return BatchApp(
         id,
+        connection=connection,
         chunk_records=chunk_records,
         record_limit_bytes=record_limit_bytes,
         fetch_wait_ms=fetch_wait_ms,
@@ -269,9 +265,7 @@ def batch_app(
         idempotent=idempotent,
         transactional=transactional,
         **{
-            "broker": [URL(f"kafka://{each}") for each in _addresses(broker_url)],
-            "broker_credentials": credentials,
-            "ssl_context": ssl_context,
+            "broker": [URL(f"kafka://{each}") for each in connection.servers],
             "broker_commit_interval": commit_interval_s,
             "broker_session_timeout": session_timeout_s,
             "broker_heartbeat_interval": min(3.0, session_timeout_s / 3),
@@ -301,8 +295,3 @@ def batch_app(
             **faust_settings,
         },
     )
-
-
-def _addresses(broker_url: str) -> list[str]:
-    parts = broker_url.replace(";", ",").split(",")
-    return [each.strip().removeprefix("kafka://") for each in parts if each.strip()]

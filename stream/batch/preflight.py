@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, NoError, for_code
+from aiokafka.errors import KafkaError, NoError, for_code
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from clickpath.errors import ConfigError
 from stream.batch.group import ChangelogMismatch
+from stream.refusals import started
 
 if TYPE_CHECKING:
     from stream.batch.app import BatchApp
@@ -24,19 +25,14 @@ class NoTransactions(ConfigError):
 async def check_broker(app: BatchApp) -> None:
     """Makes sure that the changelogs are compacted, and that there are transactions if wanted.
 
-    A broker that does not answer is not complained of here: the start will say so.
-
     Raises:
+        Unreachable: No broker can be spoken to.
+        Denied: The user may not look at them.
         ChangelogMismatch: A changelog does not exist, or loses states after a while.
         NoTransactions: The broker has none.
         KafkaError: The broker refuses to answer.
     """
-    admin = AIOKafkaAdminClient(**app.client_settings())
-    try:
-        try:
-            await admin.start()
-        except KafkaConnectionError:
-            return
+    async with started(AIOKafkaAdminClient(**app.client_settings()), app.connection) as admin:
         if app.transactional:
             await _check_transactions(admin, app)
         sources = app.batch_group.sources.values()
@@ -47,8 +43,6 @@ async def check_broker(app: BatchApp) -> None:
                     f"the changelog {changelog} does not exist; `clickpath topics create` makes it"
                 )
             await _check_compacted(admin, changelog)
-    finally:
-        await admin.close()
 
 
 async def _check_compacted(admin: Any, changelog: str) -> None:
@@ -78,7 +72,7 @@ async def _check_transactions(admin: Any, app: BatchApp) -> None:
     # One that is still starting says so; the real thing will be tried again until it can.
     if error is not NoError and not error.retriable:
         raise NoTransactions(
-            f"the broker at {', '.join(app.client_settings()['bootstrap_servers'])} has no "
+            f"the broker at {app.connection.bootstrap_servers} has no "
             "transactions (the embedded one has none): use Apache Kafka, or the delivery "
             "at-least-once"
         )

@@ -238,7 +238,8 @@ class BatchProducer(driver.Producer):
         return self._ensure_producer()
 
     def _settings_extra(self) -> Mapping[str, Any]:
-        return {"enable_idempotence": cast("BatchApp", self.app).idempotent}
+        app = cast("BatchApp", self.app)
+        return {**app.connection.client_arguments(), "enable_idempotence": app.idempotent}
 
 
 class BatchTransport(driver.Transport):

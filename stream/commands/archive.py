@@ -53,7 +53,7 @@ def archive(argv: Sequence[str]) -> int:
 
 
 async def _run(settings: Settings, reader: Archive, *, once: bool, while_stdin: bool) -> int:
-    await create_changelogs(settings.bootstrap_servers, changelogs(settings))
+    await create_changelogs(settings.connection, changelogs(settings))
     finish = asyncio.Event()
     if once:
         finish.set()

@@ -71,7 +71,7 @@ def dlq(argv: Sequence[str]) -> int:
 async def _letters(settings: Settings) -> list[Letter]:
     """The dead letters, each origin once: a crash may have sent one again."""
     letters: dict[tuple[str, int, int], Letter] = {}
-    async for record in read_topic(settings.bootstrap_servers, settings.dead_letter_topic):
+    async for record in read_topic(settings.connection, settings.dead_letter_topic):
         letter = letter_from_record(record)
         letters.setdefault(letter.origin, letter)
     return list(letters.values())
@@ -117,7 +117,7 @@ def _redrive(settings: Settings, letters: Sequence[Letter], *, dry_run: bool, as
             RawLine(click.user_id.encode("utf-8"), letter.value, letter.own_headers, letter.where)
         )
     if not dry_run:
-        asyncio.run(produce(lines, settings.bootstrap_servers, settings.clicks_topic))
+        asyncio.run(produce(lines, settings.connection, settings.clicks_topic))
     print_result(
         {
             "topic": settings.clicks_topic,

@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from clickpath.errors import UsageError
 from clickpath.logs import FORMATS, RawLine, read_log
 from stream.commands.arguments import add_brokers, add_rate, parser, print_result, settings_of
+from stream.connection import Connection
 from stream.producing import produce as produce_lines
 
 
@@ -29,9 +30,7 @@ def produce(argv: Sequence[str]) -> int:
     options = arguments.parse_args(argv)
     settings = settings_of(bootstrap_servers=options.bootstrap_servers, clicks_topic=options.topic)
     lines = read_log(Path(options.file), options.format)
-    result = send_with_progress(
-        lines, settings.bootstrap_servers, settings.clicks_topic, options.rate
-    )
+    result = send_with_progress(lines, settings.connection, settings.clicks_topic, options.rate)
     print_result(result, as_json=options.json)
     if not result["events"]:
         raise UsageError(f"{options.file} holds no record")
@@ -39,7 +38,7 @@ def produce(argv: Sequence[str]) -> int:
 
 
 def send_with_progress(
-    lines: Iterable[RawLine], bootstrap_servers: str, topic: str, events_per_s: float | None
+    lines: Iterable[RawLine], connection: Connection, topic: str, events_per_s: float | None
 ) -> dict[str, object]:
     """Sends lines with a progress display on stderr; what was sent, and how fast."""
     begun_s = time.perf_counter()
@@ -57,7 +56,7 @@ def send_with_progress(
         sent = asyncio.run(
             produce_lines(
                 lines,
-                bootstrap_servers,
+                connection,
                 topic,
                 events_per_s=events_per_s,
                 progress=lambda count: progress.update(task, completed=count),

@@ -34,7 +34,7 @@ def simulate(argv: Sequence[str]) -> int:
     if options.out is None:
         settings = settings_of(bootstrap_servers=options.bootstrap_servers)
         result = send_with_progress(
-            lines_of(clicks), settings.bootstrap_servers, settings.clicks_topic, options.rate
+            lines_of(clicks), settings.connection, settings.clicks_topic, options.rate
         )
         print_result(result, as_json=options.json)
         return 0

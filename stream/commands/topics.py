@@ -34,7 +34,7 @@ def topics(argv: Sequence[str]) -> int:
         for name, config in settings.topics.configs().items()
     }
     try:
-        created = asyncio.run(create_topics(settings.bootstrap_servers, specs))
+        created = asyncio.run(create_topics(settings.connection, specs))
     except KafkaError as error:
         raise UsageError(f"{settings.bootstrap_servers} refused: {error}") from error
     print_result(

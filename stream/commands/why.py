@@ -63,7 +63,7 @@ def _find_in_file(log: Path, decision_id: str) -> bytes | None:
 async def _find_on_topic(settings: Settings, decision_id: str) -> bytes | None:
     """The decision with this id; the last one, when a crash repeated it."""
     found: bytes | None = None
-    async for record in read_topic(settings.bootstrap_servers, settings.decisions_topic):
+    async for record in read_topic(settings.connection, settings.decisions_topic):
         if record.value is not None and _is_decision(record.value, decision_id):
             found = record.value
     return found

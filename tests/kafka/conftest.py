@@ -7,6 +7,7 @@ import re
 import pytest
 
 from stream.broker import TopicSpec, create_topics
+from stream.connection import Connection
 from tests.kafka.apache import ApacheKafka
 from tests.stream.counting import PARTITIONS, Job
 
@@ -18,5 +19,5 @@ async def job(apache_kafka: ApacheKafka, request: pytest.FixtureRequest) -> Job:
     job = Job(apache_kafka.bootstrap_servers, name)
     topics = {job.topic: TopicSpec(partitions=PARTITIONS), job.out: TopicSpec(partitions=2)}
     topics[job.changelog] = TopicSpec(partitions=PARTITIONS, config={"cleanup.policy": "compact"})
-    await create_topics(job.servers, topics)
+    await create_topics(Connection(job.servers), topics)
     return job

@@ -10,6 +10,7 @@ import pytest
 
 from stream.batch.records import Chunk
 from stream.broker import TopicSpec, create_topics
+from stream.connection import Connection
 from tests.kafka.apache import ApacheKafka
 from tests.kafka.marks import started_or_skipped
 from tests.stream.counting import (
@@ -39,7 +40,7 @@ async def test_a_worker_goes_on_after_its_broker_was_killed_and_restarted(
     job = Job(fragile.bootstrap_servers, f"restart-{delivery}")
     topics = {job.topic: TopicSpec(partitions=PARTITIONS), job.out: TopicSpec(partitions=2)}
     topics[job.changelog] = TopicSpec(partitions=PARTITIONS, config={"cleanup.policy": "compact"})
-    await create_topics(job.servers, topics)
+    await create_topics(Connection(job.servers), topics)
     expected = await produce(job, 4_000)
 
     async def take_some_time(_: Chunk) -> None:

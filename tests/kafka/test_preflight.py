@@ -12,6 +12,7 @@ import pytest
 from stream.batch.group import ChangelogMismatch
 from stream.batch.preflight import NoTransactions, check_broker
 from stream.broker import EmbeddedBroker, TopicSpec, create_topics
+from stream.connection import Connection
 from tests.kafka.marks import on_both_brokers
 from tests.stream.counting import Job, counting_app
 
@@ -38,7 +39,7 @@ def embedded():  # type: ignore[no-untyped-def]
 async def test_a_changelog_that_is_not_compacted_is_refused_with_what_to_do(servers: str) -> None:
     job = Job(servers, "not-compacted")
     # As a broker makes it that creates topics by itself.
-    await create_topics(servers, {job.changelog: TopicSpec(partitions=4)})
+    await create_topics(Connection(servers), {job.changelog: TopicSpec(partitions=4)})
     with pytest.raises(ChangelogMismatch, match=r"cleanup\.policy=delete.*set it to compact"):
         await check_broker(counting_app(job).app)
 
@@ -55,7 +56,7 @@ async def test_a_changelog_that_does_not_exist_is_refused_and_not_made(servers: 
 async def test_a_compacted_changelog_is_accepted(servers: str) -> None:
     job = Job(servers, "compacted")
     spec = TopicSpec(partitions=4, config={"cleanup.policy": "compact"})
-    await create_topics(servers, {job.changelog: spec})
+    await create_topics(Connection(servers), {job.changelog: spec})
     await check_broker(counting_app(job).app)
 
 

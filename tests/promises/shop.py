@@ -60,7 +60,7 @@ class Shop:
 
     async def create_topics(self) -> None:
         await create_topics(
-            self.settings.bootstrap_servers,
+            self.settings.connection,
             {
                 name: TopicSpec(partitions=PARTITIONS, config=config)
                 for name, config in self.settings.topics.configs().items()
@@ -70,7 +70,7 @@ class Shop:
     async def produce(self, lines: Iterable[RawLine], events_per_s: float | None = None) -> None:
         self.produced += await produce(
             lines,
-            self.settings.bootstrap_servers,
+            self.settings.connection,
             self.settings.clicks_topic,
             events_per_s=events_per_s,
         )
@@ -78,7 +78,7 @@ class Shop:
     async def committed(self) -> int:
         """Records of the clicks topic behind the committed offsets."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.settings.bootstrap_servers,
+            **self.settings.connection.client_arguments(),
             group_id=self.settings.app_id,
             enable_auto_commit=False,
         )
@@ -110,7 +110,7 @@ class Shop:
         return hash_of_users((await users_on_changelog(self.settings)).items())
 
     async def on(self, topic: str) -> list[StoredRecord]:
-        return [each async for each in read_topic(self.settings.bootstrap_servers, topic)]
+        return [each async for each in read_topic(self.settings.connection, topic)]
 
     async def interventions(self) -> dict[str, list[StoredRecord]]:
         """Interventions by id; more than one record where a crash repeated it."""

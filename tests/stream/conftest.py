@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from stream.broker import EmbeddedBroker, TopicSpec, create_topics
+from stream.connection import Connection
 from tests.stream.counting import PARTITIONS, Job
 
 
@@ -25,5 +26,5 @@ async def job(broker: EmbeddedBroker, request: pytest.FixtureRequest) -> Job:
     job = Job(broker.bootstrap_servers, name)
     topics = {job.topic: TopicSpec(partitions=PARTITIONS), job.out: TopicSpec(partitions=2)}
     topics[job.changelog] = TopicSpec(partitions=PARTITIONS, config={"cleanup.policy": "compact"})
-    await create_topics(job.servers, topics)
+    await create_topics(Connection(job.servers), topics)
     return job

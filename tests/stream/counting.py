@@ -16,6 +16,7 @@ from stream.batch.app import BatchApp, batch_app
 from stream.batch.records import Chunk, OutputRecord
 from stream.batch.table import KeyedTable
 from stream.batch.worker import run_app
+from stream.connection import Connection
 
 PARTITIONS = 4
 SESSION_S = 2.0
@@ -92,7 +93,7 @@ def counting_app(
     usual = {"rebalance_timeout_s": 10.0, "commit_interval_s": 0.2, "chunk_records": 100}
     app = batch_app(
         job.name,
-        broker_url=job.servers,
+        connection=Connection(job.servers),
         session_timeout_s=SESSION_S,
         **{**usual, **settings},
     )

@@ -45,13 +45,13 @@ async def settings(
         session_timeout_s=2,
     )
     topics = (settings.clicks_topic, settings.decisions_topic)
-    await create_topics(settings.bootstrap_servers, dict.fromkeys(topics, TopicSpec(partitions=4)))
-    await create_changelogs(settings.bootstrap_servers, changelogs(settings))
+    await create_topics(settings.connection, dict.fromkeys(topics, TopicSpec(partitions=4)))
+    await create_changelogs(settings.connection, changelogs(settings))
     return settings
 
 
 async def send(settings: Settings, lines: list[RawLine]) -> None:
-    await produce(lines, settings.bootstrap_servers, settings.clicks_topic)
+    await produce(lines, settings.connection, settings.clicks_topic)
 
 
 def archived(settings: Settings) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 
 from stream.batch.app import batch_app
 from stream.batch.records import Chunk
+from stream.connection import Connection
 from tests.stream.counting import (
     EMPTY,
     SESSION_S,
@@ -118,7 +119,7 @@ async def test_a_commit_never_passes_an_unfinished_chunk(job: Job) -> None:
 async def test_state_written_before_the_chunk_ends_waits_for_its_offset(job: Job) -> None:
     await produce(job, 400)
     written, may_end = asyncio.Event(), asyncio.Event()
-    app = batch_app(job.name, broker_url=job.servers, session_timeout_s=SESSION_S)
+    app = batch_app(job.name, connection=Connection(job.servers), session_timeout_s=SESSION_S)
     clicks = app.topic(job.topic, batch=True)
     users = app.keyed_table("users", source=clicks, dumps=dumps, loads=loads)
 
@@ -144,7 +145,7 @@ async def test_a_tombstone_deletes_a_state_for_good(job: Job) -> None:
     await produce(job, 400)
 
     def deleting_app() -> Worker:
-        app = batch_app(job.name, broker_url=job.servers, session_timeout_s=SESSION_S)
+        app = batch_app(job.name, connection=Connection(job.servers), session_timeout_s=SESSION_S)
         clicks = app.topic(job.topic, batch=True)
         users = app.keyed_table("users", source=clicks, dumps=dumps, loads=loads)
 
@@ -220,7 +221,7 @@ async def test_progress_tells_lag_commits_and_assignment(job: Job) -> None:
 async def test_a_changelog_of_another_size_stops_the_worker_with_a_reason(
     job: Job, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = batch_app(job.name, broker_url=job.servers, session_timeout_s=SESSION_S)
+    app = batch_app(job.name, connection=Connection(job.servers), session_timeout_s=SESSION_S)
     clicks = app.topic(job.topic, batch=True)
     users = app.keyed_table("users", source=clicks, changelog=job.out, dumps=dumps, loads=loads)
 
@@ -237,7 +238,7 @@ async def test_a_changelog_of_another_size_stops_the_worker_with_a_reason(
 
 
 def test_the_agent_of_a_batch_topic_is_one_and_has_a_name() -> None:
-    app = batch_app("names", broker_url="127.0.0.1:1")
+    app = batch_app("names", connection=Connection("127.0.0.1:1"))
     clicks = app.topic("clicks", batch=True)
     with pytest.raises(ValueError, match="name"):
         app.agent(clicks)

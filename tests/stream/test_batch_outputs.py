@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaProducer
 
 from stream.batch.outputs import Outputs, OutputTooLarge, size_bytes
 from stream.batch.records import OutputRecord
+from stream.connection import Connection
 from stream.reading import read_topic
 from tests.stream.counting import Job, read_all
 
@@ -85,7 +86,7 @@ async def test_a_record_larger_than_a_batch_but_within_the_limit_goes_alone(
 
 async def test_a_header_without_a_value_is_sent_as_it_is(job: Job, outputs: Outputs) -> None:
     await outputs.send(0, [OutputRecord(job.out, b"k", b"v", (("trace", None),))])
-    [record] = [each async for each in read_topic(job.servers, job.out)]
+    [record] = [each async for each in read_topic(Connection(job.servers), job.out)]
     assert record.headers == (("trace", None),)
 
 

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from stream.broker import BrokerError, EmbeddedBroker, TopicSpec, create_topics
+from stream.connection import Connection
 
 pytestmark = pytest.mark.broker
 
@@ -43,6 +44,6 @@ async def test_topics_that_exist_are_left_as_they_are(broker: EmbeddedBroker) ->
     wanted = {"made-once": TopicSpec(partitions=3), "made-later": TopicSpec(partitions=1)}
     first = {"made-once": wanted["made-once"]}
     servers = broker.bootstrap_servers
-    assert await create_topics(servers, first) == ("made-once",)
-    assert await create_topics(servers, wanted) == ("made-later",)
-    assert await create_topics(servers, wanted) == ()
+    assert await create_topics(Connection(servers), first) == ("made-once",)
+    assert await create_topics(Connection(servers), wanted) == ("made-later",)
+    assert await create_topics(Connection(servers), wanted) == ()

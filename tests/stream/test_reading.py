@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from stream.connection import Connection
 from stream.reading import read_topic
 from tests.stream.counting import Job
 
@@ -34,7 +35,7 @@ async def written_to(job: Job) -> AsyncIterator[None]:
 
 async def test_a_topic_that_is_written_to_is_read_to_the_end_that_it_had(job: Job) -> None:
     async with written_to(job), asyncio.timeout(10):
-        found = [record.value async for record in read_topic(job.servers, job.out)]
+        found = [record.value async for record in read_topic(Connection(job.servers), job.out)]
 
     assert b"the first" in found
 
@@ -47,6 +48,6 @@ async def test_no_record_is_left_out(job: Job, count: int) -> None:
         await sent
     await producer.stop()
 
-    found = [record.value async for record in read_topic(job.servers, job.out)]
+    found = [record.value async for record in read_topic(Connection(job.servers), job.out)]
 
     assert sorted(found, key=lambda value: int(value or b"")) == [b"%d" % n for n in range(count)]
