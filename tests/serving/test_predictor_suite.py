@@ -67,6 +67,17 @@ async def test_scores_depend_neither_on_the_neighbours_nor_on_the_size_of_a_batc
     assert len(set(alone)) > 100
 
 
+async def test_no_score_depends_on_whose_path_it_is(
+    predictor: Predictor, make_path: MakePath
+) -> None:
+    paths = [make_path(1 + n * 7 % 50, seed=n) for n in range(20)]
+    expected = await predictor.predict(paths, deadline_s=30)
+
+    for owner in (b"%d", b"somebody else %d", b"one for all"):
+        keys = [owner.replace(b"%d", b"%d" % n) for n in range(20)]
+        assert await predictor.predict(paths, deadline_s=30, keys=keys) == expected
+
+
 async def test_calls_at_the_same_time_get_their_own_scores(
     predictor: Predictor, make_path: MakePath
 ) -> None:
