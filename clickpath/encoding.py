@@ -22,11 +22,15 @@ the hashes into tables of its own size.
 from __future__ import annotations
 
 import json
+import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
+from operator import sub
+from struct import Struct
 from typing import Final
 
 from clickpath.steps import Step
@@ -48,6 +52,10 @@ SESSION_POSITIONS: Final = 64
 
 #: Raised by hand whenever the same path would be encoded differently from before.
 _REVISION: Final = 1
+
+#: Bytes of one integer, and where in it those below 256 stand.
+_WIDTH: Final = 8
+_LOWEST: Final = 0 if sys.byteorder == "little" else _WIDTH - 1
 
 EncodedPath = array  # array('q') of shape (FEATURES, steps), feature-major
 
@@ -85,38 +93,51 @@ class Encoder:
 
     def encode_steps(self, steps: tuple[Step, ...]) -> array[int]:
         """`encode` for at most `window.steps` steps in event-time order."""
-        pad = (0,) * (self.window.steps - len(steps))
-        if not steps:
-            return array("q", pad * FEATURES)
-        ts_ms, _, action, item, category, price_cents, _, _ = zip(*steps, strict=True)
-        gaps_ms = [after - before for before, after in pairwise(ts_ms)]
-        return array(
-            "q",
-            (
-                *action,
-                *pad,
-                *item,
-                *pad,
-                *category,
-                *pad,
-                *[(price + 1).bit_length() for price in price_cents],
-                *pad,
-                0,
-                *[1 + gap_ms.bit_length() for gap_ms in gaps_ms],
-                *pad,
-                *self._session_positions(gaps_ms),
-                *pad,
-            ),
-        )
+        raw = bytearray(_WIDTH * FEATURES * self.window.steps)
+        encoded = array("q")
+        if steps:
+            self._write(steps, raw)
+        encoded.frombytes(raw)
+        return encoded
 
-    def _session_positions(self, gaps_ms: Iterable[int]) -> list[int]:
+    def _write(self, steps: tuple[Step, ...], raw: bytearray) -> None:
+        """Writes the features of steps, at least one, over the zeros of `raw`."""
+        length, row = len(steps), _WIDTH * self.window.steps
+        used = _WIDTH * length
+        ts_ms, _, action, item, category, price_cents, _, _ = zip(*steps, strict=True)
+        gaps_ms = list(map(sub, ts_ms[1:], ts_ms))
+        integers = _integers(length)
+        integers.pack_into(raw, row, *item)
+        integers.pack_into(raw, 2 * row, *category)
+        # The other features fit into one byte of each integer; where it lies, the machine says.
+        for feature, values in (
+            (0, action),
+            (3, [(price + 1).bit_length() for price in price_cents]),
+            (4, [0, *[1 + gap_ms.bit_length() for gap_ms in gaps_ms]]),
+            (5, self._session_positions(gaps_ms)),
+        ):
+            first = feature * row + _LOWEST
+            raw[first : first + used : _WIDTH] = bytes(values)
+
+    def _session_positions(self, gaps_ms: Sequence[int]) -> bytes:
         session_gap_ms = self.window.session_gap_ms
-        position = 1
-        positions = [1]
-        for gap_ms in gaps_ms:
-            position = 1 if gap_ms >= session_gap_ms else position + 1
-            positions.append(min(position, SESSION_POSITIONS - 1))
-        return positions
+        if not gaps_ms or max(gaps_ms) < session_gap_ms:
+            return _positions(len(gaps_ms) + 1)
+        starts = [at for at, gap_ms in enumerate(gaps_ms, 1) if gap_ms >= session_gap_ms]
+        sessions = pairwise([0, *starts, len(gaps_ms) + 1])
+        return b"".join([_positions(end - start) for start, end in sessions])
+
+
+@lru_cache(maxsize=1024)
+def _integers(count: int) -> Struct:
+    """So many integers as this machine's arrays hold them."""
+    return Struct(f"={count}q")
+
+
+@lru_cache(maxsize=1024)
+def _positions(steps: int) -> bytes:
+    """The places of so many steps of one session."""
+    return bytes(min(n, SESSION_POSITIONS - 1) for n in range(1, steps + 1))
 
 
 def path_length(encoded: array[int]) -> int:

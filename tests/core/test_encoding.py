@@ -2,6 +2,8 @@ from array import array
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clickpath.encoding import (
     FEATURE_NAMES,
@@ -14,6 +16,7 @@ from clickpath.encoding import (
 )
 from clickpath.events import MAX_CENTS, MAX_TS_MS, Click, Item
 from clickpath.ids import token_hash
+from clickpath.steps import Step
 from clickpath.vocabulary import ACTION_ID
 from clickpath.window import EMPTY_PATH, PathState, Window, push
 
@@ -100,6 +103,36 @@ def test_positions_in_a_long_session_stay_below_their_number() -> None:
     positions = rows(Encoder(window).encode(path))["session_position"]
     assert positions[:3] == [1, 2, 3]
     assert positions[-1] == max(positions) == 63 == SESSION_POSITIONS - 1
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.integers(0, 10), st.integers(0, 4_000_000), st.integers(0, 10**12)),
+            st.integers(1, 21),
+            st.one_of(st.just(0), st.integers(0, 2**63 - 1)),
+            st.integers(-1, MAX_CENTS),
+        ),
+        max_size=90,
+    )
+)
+def test_any_path_is_encoded_as_the_table_of_features_says(
+    given_steps: list[tuple[int, int, int, int]],
+) -> None:
+    window = Window(steps=90)
+    ts_ms = position = 0
+    steps: list[Step] = []
+    expected: list[list[int]] = []
+    for gap_ms, action, token, price_cents in given_steps:
+        first = not steps
+        ts_ms += gap_ms
+        position = 1 if first or gap_ms >= HALF_HOUR_MS else position + 1
+        steps.append(Step(ts_ms, len(steps), action, token, token // 2, price_cents, 0, ()))
+        price, gap = (price_cents + 1).bit_length(), 1 + gap_ms.bit_length()
+        expected.append([action, token, token // 2, price, 0 if first else gap, min(position, 63)])
+    padding = [[0] * FEATURES] * (90 - len(expected))
+    encoded = Encoder(window).encode_steps(tuple(steps))
+    assert list(encoded) == [of[n] for n in range(FEATURES) for of in (*expected, *padding)]
 
 
 def test_a_full_path_has_no_padding() -> None:
