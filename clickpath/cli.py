@@ -92,6 +92,7 @@ EXTRAS: dict[str, str] = {
     "onnx": "train",
     "onnxruntime": "worker",
     "onnxscript": "train",
+    "opentelemetry": "trace",
     "optuna": "train",
     "prometheus_client": "worker",
     "purgatory": "triton",

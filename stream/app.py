@@ -28,6 +28,7 @@ from stream.health import Pages, Verdict
 from stream.letters import cut_to_fit
 from stream.metrics import Metrics
 from stream.settings import Settings
+from stream.spans import Tracer
 from stream.wiring import make_handler
 
 logger = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Worker:
         metrics: What is counted.
         pages: Health, readiness and metrics over HTTP.
         archive: The reader that archives what the worker sees; None where no archive is kept.
+        tracer: Follows clicks to their interventions; None where nobody traces.
     """
 
     app: BatchApp
@@ -60,15 +62,22 @@ class Worker:
     metrics: Metrics
     pages: Pages
     archive: Beside | None
+    tracer: Tracer | None
 
 
-def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) -> Worker:
+def create_app(
+    settings: Settings,
+    predictor: Predictor | None,
+    clock: Clock,
+    tracer: Tracer | None = None,
+) -> Worker:
     """Puts a worker together; nothing connects before `stream.running.run_worker`.
 
     Args:
         settings: The settings.
         predictor: Scores paths; None decides by the fallback policy.
         clock: The present in epoch milliseconds.
+        tracer: Follows clicks to their interventions; None traces nothing.
 
     Raises:
         ConfigError: The policy cannot be accepted, or the archive is another one's.
@@ -95,7 +104,7 @@ def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) ->
         dumps=dump_user,
         loads=lambda raw: load_user(raw, settings.window),
     )
-    _add_agent(app, clicks, users, handler, metrics, clock)
+    _add_agent(app, clicks, users, handler, metrics, clock, tracer)
     digests = handler.digests
     metrics.info.labels(digests.model, digests.policy, digests.encoder, __version__).set(1)
     archive = _archive_of(settings)
@@ -106,7 +115,7 @@ def create_app(settings: Settings, predictor: Predictor | None, clock: Clock) ->
         ready=lambda: _ready(app),
         metrics=lambda: _scrape(app, users, metrics, clock, archive),
     )
-    return Worker(app, users, handler, metrics, pages, archive)
+    return Worker(app, users, handler, metrics, pages, archive, tracer)
 
 
 def _archive_of(settings: Settings) -> Beside | None:
@@ -126,19 +135,23 @@ def _add_agent(
     handler: Handler,
     metrics: Metrics,
     clock: Clock,
+    tracer: Tracer | None,
 ) -> None:
     @app.agent(clicks, name="clicks")
     async def on_clicks(chunks: AsyncIterable[Chunk]) -> None:
         async for chunk in chunks:
             begun_s = time.perf_counter()
             view = users.partition(chunk.partition)
-            outcome = await handler.handle(chunk, view, clock())
+            trace = None if tracer is None else tracer.chunk(chunk)
+            outcome = await handler.handle(chunk, view, clock(), trace)
             await _send(app, chunk.partition, outcome.outputs)
             # From here to the end of the body there is no await: state and acknowledgement are
             # one step.
             users.write(chunk.partition, outcome.users)
             metrics.count(outcome.tally)
             metrics.chunk_seconds.observe(time.perf_counter() - begun_s)
+            if trace is not None:
+                trace.end()
 
 
 async def _send(app: BatchApp, partition: int, outputs: Sequence[OutputRecord]) -> None:

@@ -16,6 +16,7 @@ that the decision for the newer one has been made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,7 @@ from clickpath.wire.records import decision_to_json, intervention_to_json
 from clickpath.wire.state import NEW_USER, UserState
 from serving.predictor import Predictor
 from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.spans import ChunkTrace, Headers
 from stream.tally import Tally
 from stream.topics import Topics
 
@@ -127,20 +129,29 @@ class Handler:
             self._of_model[model] = digests
         return digests
 
-    async def handle(self, chunk: Chunk, users: Mapping[bytes, UserState], now_ms: int) -> Outcome:
+    async def handle(
+        self,
+        chunk: Chunk,
+        users: Mapping[bytes, UserState],
+        now_ms: int,
+        trace: ChunkTrace | None = None,
+    ) -> Outcome:
         """Handles one chunk.
 
         Args:
             chunk: Records of one partition, in order of offset.
             users: The states of the partition's users; only read.
             now_ms: The present, to tell times in the future from clocks that drift.
+            trace: Is told what happens; None where nobody traces.
         """
         tally = Tally()
         outputs: list[OutputRecord] = []
         work = _Work(users, self._encoder.window)
         due = self._read_and_push(chunk, work, outputs, tally, now_ms)
-        scores, fallback = await self._score(due, tally)
-        self._decide(due, scores, fallback, outputs, tally)
+        if trace is not None:
+            trace.due(each.record for each in due)
+        scores, fallback = await self._score(due, tally, trace)
+        self._decide(due, scores, fallback, outputs, tally, trace)
         return Outcome(outputs, work.states(), tally)
 
     def _read_and_push(
@@ -198,7 +209,7 @@ class Handler:
         return due
 
     async def _score(
-        self, due: Sequence[_Due], tally: Tally
+        self, due: Sequence[_Due], tally: Tally, trace: ChunkTrace | None
     ) -> tuple[dict[int, Scores], str | None]:
         """Scores by position in `due`, and why those that are missing are missing."""
         asked: list[int] = []
@@ -222,7 +233,8 @@ class Handler:
             tally.inference_calls += 1
             tally.inference_paths += len(paths)
             try:
-                answers = await self._predictor.predict(paths, self._deadline_s, keys=keys)
+                with nullcontext() if trace is None else trace.scoring(len(paths)):
+                    answers = await self._predictor.predict(paths, self._deadline_s, keys=keys)
             except PredictorError as error:
                 # A model that has just failed is not asked again for the rest of the chunk.
                 return scores, error.reason
@@ -236,6 +248,7 @@ class Handler:
         fallback: str | None,
         outputs: list[OutputRecord],
         tally: Tally,
+        trace: ChunkTrace | None,
     ) -> None:
         topics, digests = self._topics, self.digests
         for n, each in enumerate(due):
@@ -257,9 +270,12 @@ class Handler:
             )
             if decision.kind is not None:
                 tally.interventions[decision.kind] += 1
-                outputs.append(self._intervention(each, decision, decision.kind))
+                carried = () if trace is None else trace.sent(each.record, decision)
+                outputs.append(self._intervention(each, decision, decision.kind, carried))
 
-    def _intervention(self, each: _Due, decision: Decision, kind: str) -> OutputRecord:
+    def _intervention(
+        self, each: _Due, decision: Decision, kind: str, carried: Headers
+    ) -> OutputRecord:
         intervention = decision.intervention
         assert intervention is not None
         return OutputRecord(
@@ -267,7 +283,7 @@ class Handler:
             each.user.key,
             intervention_to_json(intervention),
             # When the cause reached the broker, to measure how long the answer took.
-            (("clickpath-cause-timestamp-ms", b"%d" % each.record.timestamp_ms),),
+            (("clickpath-cause-timestamp-ms", b"%d" % each.record.timestamp_ms), *carried),
         )
 
     def _dead_letter(self, chunk: Chunk, record: RawRecord, error: BadEvent) -> OutputRecord:

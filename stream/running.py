@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from clickpath.errors import UsageError
@@ -49,3 +50,5 @@ async def _run(worker: Worker, predictor: Predictor | None) -> int:
         await worker.pages.stop()
         if predictor is not None:
             await predictor.close()
+        if worker.tracer is not None:
+            await asyncio.to_thread(worker.tracer.close)

@@ -28,6 +28,12 @@ def _addresses(text: str) -> str:
     return text
 
 
+def _web_address(text: str) -> str:
+    if text and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+        raise ValueError("it is no address such as http://collector:4318")
+    return text
+
+
 #: The names that a broker takes for a topic.
 _TopicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
@@ -133,6 +139,15 @@ class Settings(BaseModel):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level of what is logged."
+    )
+
+    log_format: Literal["text", "json"] = Field(
+        "text", description="`json` logs one object a line, for a log store."
+    )
+    otlp_endpoint: Annotated[str, AfterValidator(_web_address)] = Field(
+        "",
+        description="Collector of traces that speaks OTLP over HTTP, such as "
+        "`http://collector:4318`; empty for no tracing.",
     )
 
     @property

@@ -11,6 +11,7 @@ from clickpath.policy_file import default_policy, load_policy
 from serving.predictor import Predictor
 from stream.handler import Handler
 from stream.settings import Settings
+from stream.spans import Tracer
 
 
 def make_policy(settings: Settings) -> Policy:
@@ -53,3 +54,13 @@ def make_handler(settings: Settings, predictor: Predictor | None, encoder: Encod
         deadline_s=settings.predict_deadline_s,
         max_future_ms=settings.max_future_s * 1000,
     )
+
+
+def make_tracer(settings: Settings) -> Tracer | None:
+    """The tracer to the collector that the settings name; None where they name none."""
+    if not settings.otlp_endpoint:
+        return None
+    # Its library is an extra, and is loaded only where somebody wants traces.
+    from stream.tracing import otlp_tracing
+
+    return otlp_tracing(settings.otlp_endpoint, settings.app_id)

@@ -25,8 +25,9 @@ class OutputTooLarge(Exception):
         self.size_bytes = size_bytes
         self.limit_bytes = limit_bytes
         super().__init__(
-            f"a record of {size_bytes} bytes for {record.topic}, key {record.key!r}, is over the "
-            f"limit of {limit_bytes} bytes"
+            # No key: it is a user's id, and this is logged.
+            f"a record of {size_bytes} bytes for {record.topic} is over the limit of "
+            f"{limit_bytes} bytes"
         )
 
 

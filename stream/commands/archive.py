@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from stream.commands.arguments import (
     settings_of,
     wall_clock_ms,
 )
+from stream.log_lines import set_up_logging
 from stream.settings import Settings
 
 #: Whoever held standard input is gone, or waits: do not try for ever.
@@ -42,9 +42,7 @@ def archive(argv: Sequence[str]) -> int:
     )
     options = arguments.parse_args(argv)
     settings = settings_of(archive=options.to, bootstrap_servers=options.bootstrap_servers)
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s archive %(name)s: %(message)s"
-    )
+    set_up_logging(settings, "archive")
     reader = create_archive(settings, wall_clock_ms)
     calm_collector()
     code = run(_run(settings, reader, once=options.once, while_stdin=options.while_stdin))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from clickpath.encoding import Encoder
 from stream.commands.arguments import add_brokers, parser, settings_of, wall_clock_ms
-from stream.wiring import make_predictor
+from stream.log_lines import set_up_logging
+from stream.wiring import make_predictor, make_tracer
 
 
 def worker(argv: Sequence[str]) -> int:
@@ -24,12 +24,11 @@ def worker(argv: Sequence[str]) -> int:
         model=options.model,
         web_port=options.web_port,
     )
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up_logging(settings)
     # Checked before anything is connected: a model that does not fit is one sentence, not a crash.
     predictor = make_predictor(settings, Encoder(settings.window))
     from stream.app import create_app
     from stream.running import run_worker
 
-    return run_worker(create_app(settings, predictor, wall_clock_ms), predictor)
+    worker = create_app(settings, predictor, wall_clock_ms, make_tracer(settings))
+    return run_worker(worker, predictor)

@@ -67,6 +67,7 @@ async def test_a_record_over_the_limit_is_named_and_nothing_is_sent(
     with pytest.raises(OutputTooLarge, match=rf"{size_bytes(large)} bytes for {job.out}") as caught:
         await outputs.send(0, [OutputRecord(job.out, b"k", b"v"), large])
     assert (caught.value.topic, caught.value.key) == (job.out, b"user-7")
+    assert "user-7" not in str(caught.value)  # it is logged
     assert await read_all(job.servers, job.out) == []
 
 

@@ -33,6 +33,10 @@ def test_the_command_line_wins_and_what_it_does_not_give_stays() -> None:
         ({"CLICKPATH_LATENESS_S": "soon"}, "CLICKPATH_LATENESS_S is 'soon': "),
         ({"CLICKPATH_APP_ID": "a b"}, "CLICKPATH_APP_ID is 'a b': "),
         ({"CLICKPATH_CLICKS_TOPIC": "a b"}, "CLICKPATH_CLICKS_TOPIC is 'a b': "),
+        (
+            {"CLICKPATH_OTLP_ENDPOINT": "collector:4318"},
+            "CLICKPATH_OTLP_ENDPOINT is 'collector:4318': .* no address such as http://",
+        ),
         ({"CLICKPATH_SESSION_TIMEOUT_S": "inf"}, "CLICKPATH_SESSION_TIMEOUT_S is 'inf': "),
     ],
 )

@@ -1,0 +1,144 @@
+"""A worker that is watched: its traces reach a collector, its log names nobody."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from clickpath import simulation
+from clickpath.logs import RawLine
+from clickpath.simulation.faults import with_broken
+from clickpath.wire import click_to_json
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+CLICKS = [
+    replace(click, user_id=f"jane.{click.user_id}@example.org", event_id=f"secret-{click.event_id}")
+    for click in simulation.simulate(3_000, 60, seed=17)
+]
+
+
+class Collector:
+    """Takes spans as OTLP over HTTP brings them."""
+
+    def __init__(self) -> None:
+        self.spans: dict[str, tuple[str, str]] = {}
+        collector = self
+
+        class Answer(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                assert self.path == "/v1/traces"
+                for group in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    for scope in group.scope_spans:
+                        for span in scope.spans:
+                            found = (span.name, span.trace_id.hex())
+                            collector.spans[span.span_id.hex()] = found
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = HTTPServer(("127.0.0.1", 0), Answer)
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    collector = Collector()
+    collector.start()
+    yield collector
+    collector.stop()
+
+
+def traced(n: int, value: bytes, user_id: str) -> RawLine:
+    """A click in a trace of its own, of which every other one is sampled."""
+    traceparent = f"00-{n + 1:032x}-00f067aa0ba902b7-{n % 2:02x}"
+    return RawLine(user_id.encode(), value, (("traceparent", traceparent.encode()),), "")
+
+
+async def test_traces_of_sampled_clicks_reach_the_collector_and_go_on_in_the_interventions(
+    make_shop, running, collector: Collector
+) -> None:
+    shop = await make_shop(otlp_endpoint=collector.address)
+    worker = await running(shop)
+    await shop.produce(
+        [traced(n, click_to_json(click), click.user_id) for n, click in enumerate(CLICKS)]
+    )
+    await shop.handled(worker)
+    assert await worker.stop() == 0
+
+    place = {click.event_id: n for n, click in enumerate(CLICKS)}
+    sampled = 0
+    interventions = await shop.interventions()
+    assert len(interventions) > 20
+    for (record,) in interventions.values():
+        cause = place[json.loads(record.value)["cause"]["event_id"]]
+        _, trace_id, span_id, flags = dict(record.headers)["traceparent"].decode().split("-")
+        assert trace_id == f"{cause + 1:032x}"
+        assert int(flags, 16) & 1 == cause % 2
+        if cause % 2:
+            assert collector.spans[span_id] == ("intervention", trace_id)
+            sampled += 1
+        else:
+            assert span_id not in collector.spans
+    names = [name for name, _ in collector.spans.values()]
+    assert names.count("intervention") == sampled > 5
+    assert {"chunk", "predict"} <= set(names)
+
+
+async def test_a_collector_that_does_not_answer_disturbs_nobody(make_shop, running) -> None:
+    shop = await make_shop(otlp_endpoint="http://127.0.0.1:9", model="none")
+    worker = await running(shop)
+    await shop.produce([traced(1, click_to_json(click), click.user_id) for click in CLICKS])
+    await shop.handled(worker)
+    assert await worker.stop() == 0
+    assert await shop.interventions()
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+async def test_a_log_names_no_user_and_quotes_no_event(make_shop, running, log_format) -> None:
+    shop = await make_shop(log_format=log_format, log_level="DEBUG", model="none")
+    values = [click_to_json(click) for click in CLICKS]
+    broken = [each.value for each in with_broken(values, 0.05, 3)]
+    # Behind the lateness bound, and twice.
+    late = [
+        replace(click, ts_ms=click.ts_ms - 10**9, event_id=f"late-{n}")
+        for n, click in enumerate(CLICKS[-200:])
+    ]
+    worker = await running(shop)
+    await shop.produce(
+        [
+            RawLine(click.user_id.encode(), value, (), "")
+            for click, value in zip(CLICKS, broken, strict=True)
+        ]
+        + [RawLine(click.user_id.encode(), click_to_json(click), (), "") for click in late]
+    )
+    await shop.handled(worker)
+    assert await worker.stop() == 0
+
+    assert await shop.on(shop.settings.dead_letter_topic)
+    assert await shop.on(shop.settings.late_topic)
+    lines = shop.log().splitlines()
+    assert any("stopped" in line for line in lines)
+    if log_format == "json":
+        for line in lines:
+            assert {"time", "level", "logger", "message"} <= set(json.loads(line)), line
+    told = [line for line in lines if "example.org" in line or "secret-" in line or "sku" in line]
+    assert told == []
