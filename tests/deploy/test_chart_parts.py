@@ -1,0 +1,153 @@
+"""Topics, Triton, the trainer, volumes and monitoring."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream.topics import Topics
+from tests.deploy.chart import CHART, NAMESPACE, environment, helm, render
+
+pytestmark = pytest.mark.chart
+
+
+def test_a_job_makes_the_topics_with_the_topics_that_the_workers_use() -> None:
+    (container,) = render("sasl").one("Job", "topics")["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == [
+        "topics",
+        "create",
+        "--partitions=12",
+        "--replication-factor=3",
+    ]
+    variables = environment(container)
+    assert variables["CLICKPATH_CLICKS_TOPIC"] == "shop.clicks"
+    assert "CLICKPATH_LATENESS_S" not in variables
+
+
+def test_strimzi_makes_the_topics_of_the_code_in_place_of_the_job() -> None:
+    rendered = render("strimzi")
+    assert rendered.all("Job") == {}
+    topics = rendered.all("KafkaTopic")
+    wanted = Topics(changelog="paths-users-changelog").configs()
+    assert {name: each["spec"]["config"] for name, each in topics.items()} == wanted
+    for each in topics.values():
+        assert each["metadata"]["namespace"] == "kafka"
+        assert each["metadata"]["labels"]["strimzi.io/cluster"] == "shop"
+        assert (each["spec"]["partitions"], each["spec"]["replicas"]) == (12, 3)
+
+
+def test_strimzis_user_may_do_what_a_worker_does() -> None:
+    user = render("strimzi").all("KafkaUser")["shop-clickpath"]["spec"]
+    assert user["authentication"] == {"type": "tls"}
+    rights = {
+        (each["resource"]["type"], each["resource"]["name"]): each["operations"]
+        for each in user["authorization"]["acls"]
+    }
+    assert rights[("group", "paths")] == ["Read", "Describe"]
+    assert rights[("transactionalId", "paths-")] == ["Write", "Describe"]
+    for topic in Topics(changelog="paths-users-changelog").configs():
+        assert {"Read", "Write", "Describe", "DescribeConfigs"} <= set(rights[("topic", topic)])
+
+
+def test_strimzis_user_has_a_password_where_the_brokers_ask_for_one() -> None:
+    (user,) = render("everything").all("KafkaUser").values()
+    assert user["metadata"]["name"] == "clickpath"
+    assert user["metadata"]["namespace"] == NAMESPACE
+    assert user["spec"]["authentication"] == {"type": "scram-sha-512"}
+
+
+def test_triton_has_its_gpu_and_half_an_hour_to_build_engines() -> None:
+    rendered = render("triton")
+    spec = rendered.one("Deployment", "triton")["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 1
+    probe = container["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 1800
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert "--model-repository=/models/triton" in container["args"]
+    assert "--load-model=clickpath" in container["args"]
+    assert {"name": "models", "persistentVolumeClaim": {"claimName": "models"}} in (
+        spec["template"]["spec"]["volumes"]
+    )
+    assert rendered.all("PersistentVolumeClaim") == {}
+
+
+def test_triton_reads_its_repository_from_s3() -> None:
+    rendered = render("triton-s3")
+    pod = rendered.one("Deployment", "triton")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert "--model-repository=s3://models/clickpath" in container["args"]
+    assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert rendered.all("PersistentVolumeClaim") == {}
+    ports = rendered.one("NetworkPolicy", "triton")["spec"]["egress"][0]["ports"]
+    assert {"port": 443, "protocol": "TCP"} in ports
+
+
+def test_workers_ask_the_triton_of_their_release() -> None:
+    rendered = render("triton-s3")
+    (worker,) = rendered.one("Deployment", "worker")["spec"]["template"]["spec"]["containers"]
+    service = rendered.one("Service", "triton")
+    host, _, port = environment(worker)["CLICKPATH_TRITON_URL"].partition(":")
+    assert host == service["metadata"]["name"]
+    assert int(port) in [each["port"] for each in service["spec"]["ports"]]
+
+
+def test_without_triton_there_is_nothing_of_it() -> None:
+    rendered = render()
+    assert [each for each in rendered.resources if "triton" in each["metadata"]["name"]] == []
+    (worker,) = rendered.one("Deployment", "worker")["spec"]["template"]["spec"]["containers"]
+    assert [name for name in environment(worker) if "TRITON" in name] == []
+
+
+def test_the_trainer_runs_one_at_a_time_on_the_workers_archive() -> None:
+    rendered = render("everything")
+    cron = rendered.one("CronJob", "trainer")["spec"]
+    assert cron["concurrencyPolicy"] == "Forbid"
+    assert cron["jobTemplate"]["spec"]["backoffLimit"] == 0
+    pod = cron["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == "ghcr.io/clickpath/trainer:0.1.0"
+    mounts = {each["name"]: each for each in container["volumeMounts"]}
+    assert mounts["archive"]["readOnly"] is True
+    assert "readOnly" not in mounts["models"]
+    (worker,) = rendered.one("StatefulSet", "worker")["spec"]["template"]["spec"]["containers"]
+    assert environment(worker)["CLICKPATH_ARCHIVE"] == mounts["archive"]["mountPath"]
+
+
+def test_claims_are_shared_and_stay_when_the_release_goes() -> None:
+    claims = render("everything").all("PersistentVolumeClaim")
+    assert set(claims) == {"models", "archive"}
+    for claim in claims.values():
+        assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+        assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+        assert claim["spec"]["storageClassName"] == "shared"
+
+
+def test_prometheus_finds_workers_and_triton() -> None:
+    rendered = render("everything")
+    monitors = rendered.all("ServiceMonitor")
+    assert set(monitors) == {"worker", "triton"}
+    for name, monitor in monitors.items():
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+        service = rendered.one("Service", name)
+        labels = service["metadata"]["labels"].items()
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= labels
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert endpoint["port"] in [each["name"] for each in service["spec"]["ports"]]
+
+
+def test_helm_test_asks_every_worker_whether_it_is_ready() -> None:
+    pod = render().one("Pod", "test")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    (container,) = pod["spec"]["containers"]
+    assert container["command"] == ["python", "-c"]
+    compile(container["args"][0], "helm test", "exec")
+    assert '"shop-clickpath-worker"' in container["args"][0]
+
+
+def test_notes_tell_what_to_do_next() -> None:
+    done = helm("install", "shop", str(CHART), "--dry-run=client", "--namespace", NAMESPACE)
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:\n")[2]
+    assert "helm test shop --namespace prod" in notes
+    assert "port-forward deployment/shop-clickpath-worker 6066" in notes
