@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from stream.topics import Topics
 from tests.deploy.chart import CHART, NAMESPACE, environment, helm, render
@@ -134,6 +135,14 @@ def test_prometheus_finds_workers_and_triton() -> None:
         assert monitor["spec"]["selector"]["matchLabels"].items() <= labels
         (endpoint,) = monitor["spec"]["endpoints"]
         assert endpoint["port"] in [each["name"] for each in service["spec"]["ports"]]
+
+
+def test_the_alert_rules_go_to_prometheus_as_they_are_in_their_file() -> None:
+    rules = render("everything").resources
+    (rule,) = [each for each in rules if each["kind"] == "PrometheusRule"]
+    alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
+    assert rule["spec"] == alerts
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
 
 
 def test_helm_test_asks_every_worker_whether_it_is_ready() -> None:
