@@ -62,6 +62,11 @@ class WorkerProcess:
         return self._process.pid
 
     @property
+    def address(self) -> str:
+        """Where its pages are."""
+        return f"http://{_HOST}:{self._port}"
+
+    @property
     def exit_code(self) -> int | None:
         """How it ended; None while it runs."""
         assert self._process is not None
@@ -155,7 +160,7 @@ class WorkerProcess:
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(f"http://{_HOST}:{self._port}{path}") as response,
+                session.get(self.address + path) as response,
             ):
                 return response.status, await response.text()
         except (aiohttp.ClientError, TimeoutError):

@@ -1,6 +1,7 @@
-"""Pages and schemas that are written from the code: `python -m stream.reference`.
+"""Pages, schemas and a dashboard that are written from the code: `python -m stream.reference`.
 
-    tables.py   docs/metrics.md, docs/settings.md, docs/commands.md
+    tables.py      docs/metrics.md, docs/settings.md, docs/commands.md
+    dashboard.py   helm/clickpath/files/dashboard.json
 
-What lies in docs/ is what `pages()` gives; a test compares the two.
+What lies there is what `pages()` gives; a test compares the two.
 """

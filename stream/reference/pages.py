@@ -1,27 +1,29 @@
-"""All files of docs/ that are written from the code."""
+"""All files that are written from the code."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from stream.reference.dashboard import dashboard_json
 from stream.reference.tables import commands_page, metrics_page, settings_page
 
 
 def pages() -> Mapping[str, str]:
-    """The text of every file by its path below docs/."""
+    """The text of every file by its path in the repository."""
     return {
-        "commands.md": commands_page(),
-        "metrics.md": metrics_page(),
-        "settings.md": settings_page(),
+        "docs/commands.md": commands_page(),
+        "docs/metrics.md": metrics_page(),
+        "docs/settings.md": settings_page(),
+        "helm/clickpath/files/dashboard.json": dashboard_json(),
     }
 
 
-def write(docs: Path) -> list[str]:
-    """Writes the files that are not up to date; returns their paths below `docs`."""
-    stale = {name: text for name, text in pages().items() if _read(docs / name) != text}
+def write(root: Path) -> list[str]:
+    """Writes the files that are not up to date; returns their paths below `root`."""
+    stale = {name: text for name, text in pages().items() if _read(root / name) != text}
     for name, text in stale.items():
-        path = docs / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return [*stale]

@@ -29,16 +29,16 @@ def test_every_meaning_is_a_sentence() -> None:
 
 def test_the_pages_name_every_metric_setting_and_command() -> None:
     for each in Metrics().described:
-        assert f"| `{each.name}` | {each.type} |" in PAGES["metrics.md"]
+        assert f"| `{each.name}` | {each.type} |" in PAGES["docs/metrics.md"]
     for name in Settings.model_fields:
-        assert f"| `CLICKPATH_{name.upper()}` |" in PAGES["settings.md"]
+        assert f"| `CLICKPATH_{name.upper()}` |" in PAGES["docs/settings.md"]
     for name in COMMANDS:
-        assert f"\n## clickpath {name}\n" in PAGES["commands.md"]
-        assert f"usage: clickpath {name} " in PAGES["commands.md"]
+        assert f"\n## clickpath {name}\n" in PAGES["docs/commands.md"]
+        assert f"usage: clickpath {name} " in PAGES["docs/commands.md"]
 
 
 def test_only_stale_pages_are_written(tmp_path: Path) -> None:
     assert write(tmp_path) == list(PAGES)
-    (tmp_path / "metrics.md").write_text("old", encoding="utf-8")
-    assert write(tmp_path) == ["metrics.md"]
+    (tmp_path / "docs" / "metrics.md").write_text("old", encoding="utf-8")
+    assert write(tmp_path) == ["docs/metrics.md"]
     assert write(tmp_path) == []
