@@ -6,7 +6,7 @@ Errors of onnxruntime become ours here, by `_RUNTIME_ERRORS`, and nowhere else.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,52 @@ _RUNTIME_ERRORS: Final = (
     runtime_state.NotImplemented,
     runtime_state.RuntimeException,
 )
+
+
+class Tensor(NamedTuple):
+    """An input or output as the graph itself declares it.
+
+    Attributes:
+        name: Its name.
+        type: onnxruntime's name of the element type, such as `tensor(int64)`.
+        shape: With the batch; None where a dimension is free.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int | None, ...]
+
+
+class Signature(NamedTuple):
+    """What a graph takes and gives."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def signature_of(model: bytes, directory: Path) -> Signature:
+    """What a graph takes and gives, by its own declaration.
+
+    Args:
+        model: The content of a model file.
+        directory: How to call the model in messages.
+
+    Raises:
+        ModelMismatch: onnxruntime cannot load it.
+    """
+    session = _session(model, 1, directory)
+
+    def declared(args: list[onnxruntime.NodeArg]) -> tuple[Tensor, ...]:
+        return tuple(
+            Tensor(
+                arg.name,
+                arg.type,
+                tuple(size if isinstance(size, int) else None for size in arg.shape),
+            )
+            for arg in args
+        )
+
+    return Signature(declared(session.get_inputs()), declared(session.get_outputs()))
 
 
 class Graph:

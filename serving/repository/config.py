@@ -1,0 +1,188 @@
+"""`config.pbtxt`: how Triton serves a model, written from the signature of its graph.
+
+The rules:
+
+1.  The tensors are those of the graph: names, types and shapes come from nowhere else. Both
+    backends have the same ones, so that a client cannot tell them apart.
+2.  No queue is without an end: it has a size, and a request that waits too long is refused. A
+    client may ask for less patience, never for more.
+3.  Each version's fingerprints are parameters of the model. A client reads them before it asks
+    for any score, and stays away from a version that does not fit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from clickpath.errors import ConfigError, ModelMismatch
+from serving.batches import time_buckets
+from serving.graph import Signature, Tensor
+
+CONFIG_FILE: Final = "config.pbtxt"
+
+#: Key of the parameter with the fingerprints of a version.
+FINGERPRINTS: Final = "clickpath.version."
+
+Backend = Literal["onnxruntime", "python"]
+BACKENDS: Final[tuple[Backend, ...]] = ("onnxruntime", "python")
+
+_TYPES: Final = {
+    "tensor(float)": "TYPE_FP32",
+    "tensor(float16)": "TYPE_FP16",
+    "tensor(int32)": "TYPE_INT32",
+    "tensor(int64)": "TYPE_INT64",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingPlan:
+    """How a model is served.
+
+    Attributes:
+        backend: `onnxruntime` on GPUs, `python` on CPUs.
+        instances: Copies of the model that run at the same time, on each GPU or in all.
+        max_batch: Most paths in one run, and in one request.
+        queue_delay_us: How long a request may wait for others to run with.
+        max_queue: Most requests that wait; 0 is no limit in Triton, and not allowed here.
+        queue_timeout_ms: How long a request may wait before it is refused.
+        versions: How many versions are kept loaded, the newest ones.
+        tensorrt: Whether TensorRT runs the graph, in half precision where it can.
+        threads: Threads within one run on a CPU.
+
+    Raises:
+        ConfigError: A value that cannot be.
+    """
+
+    backend: Backend = "onnxruntime"
+    instances: int = 1
+    max_batch: int = 64
+    queue_delay_us: int = 500
+    max_queue: int = 256
+    queue_timeout_ms: int = 1_000
+    versions: int = 3
+    tensorrt: bool = False
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise ConfigError(f"backend is {self.backend!r}, known are {', '.join(BACKENDS)}")
+        least = {"instances": 1, "max_batch": 2, "queue_delay_us": 0, "max_queue": 1}
+        least |= {"queue_timeout_ms": 1, "versions": 1, "threads": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value < bound:
+                raise ConfigError(f"{name} is {value}, the least is {bound}")
+        if self.tensorrt and self.backend != "onnxruntime":
+            raise ConfigError("TensorRT runs a graph on the onnxruntime backend only")
+
+
+def config_text(
+    name: str,
+    signature: Signature,
+    fingerprints: Mapping[int, Mapping[str, object]],
+    plan: ServingPlan,
+    *,
+    steps: int,
+) -> str:
+    """The content of `config.pbtxt`, in protobuf's text format.
+
+    Args:
+        name: Of the model.
+        signature: Of its graph.
+        fingerprints: By version, what a client compares.
+        plan: How it is served.
+        steps: Longest path.
+
+    Raises:
+        ModelMismatch: The graph has a tensor that Triton cannot serve in batches.
+    """
+    on_gpu = plan.backend == "onnxruntime"
+    inputs, outputs = signature
+    return "\n".join(
+        [
+            f"name: {json.dumps(name)}",
+            f"backend: {json.dumps(plan.backend)}",
+            f"max_batch_size: {plan.max_batch}",
+            *(_tensor("input", each) for each in inputs),
+            *(_tensor("output", each) for each in outputs),
+            f"instance_group {{ kind: {'KIND_GPU' if on_gpu else 'KIND_CPU'} "
+            f"count: {plan.instances} }}",
+            f"version_policy {{ latest {{ num_versions: {plan.versions} }} }}",
+            _batching(plan),
+            *(_warm_up(inputs[0], length, plan) for length in time_buckets(steps)),
+            *([_tensorrt()] if plan.tensorrt else []),
+            *([] if on_gpu else [_parameter("threads", str(plan.threads))]),
+            *(
+                _parameter(f"{FINGERPRINTS}{version}", json.dumps(of, sort_keys=True))
+                for version, of in sorted(fingerprints.items())
+            ),
+            "",
+        ]
+    )
+
+
+def _tensor(kind: str, tensor: Tensor) -> str:
+    if tensor.type not in _TYPES:
+        raise ModelMismatch(
+            f"the model has {kind} {tensor.name} of type {tensor.type}, "
+            f"Triton is given {', '.join(_TYPES)}"
+        )
+    if not tensor.shape or tensor.shape[0] is not None:
+        raise ModelMismatch(
+            f"the model has {kind} {tensor.name} of shape {tensor.shape}, "
+            "the first dimension must be a free one, of the batch"
+        )
+    dims = ", ".join("-1" if size is None else str(size) for size in tensor.shape[1:])
+    # Triton knows no tensor without a dimension beside the batch: a number a row is a vector of 1.
+    shape = f"dims: [ {dims} ]" if dims else "dims: [ 1 ] reshape { shape: [ ] }"
+    return f"{kind} {{ name: {json.dumps(tensor.name)} data_type: {_TYPES[tensor.type]} {shape} }}"
+
+
+def _batching(plan: ServingPlan) -> str:
+    # No preferred_batch_size: a batch of any size runs as soon as the model is free.
+    return f"""\
+dynamic_batching {{
+  max_queue_delay_microseconds: {plan.queue_delay_us}
+  default_queue_policy {{
+    timeout_action: REJECT
+    default_timeout_microseconds: {plan.queue_timeout_ms * 1_000}
+    allow_timeout_override: true
+    max_queue_size: {plan.max_queue}
+  }}
+}}"""
+
+
+def _warm_up(tensor: Tensor, length: int, plan: ServingPlan) -> str:
+    """A run of padding alone: any values, but of the real shape."""
+    dims = ", ".join(str(length if size is None else size) for size in tensor.shape[1:])
+    return f"""\
+model_warmup {{
+  name: "{length} steps"
+  batch_size: {plan.max_batch}
+  inputs {{
+    key: {json.dumps(tensor.name)}
+    value {{ data_type: {_TYPES[tensor.type]} dims: [ {dims} ] zero_data: true }}
+  }}
+}}"""
+
+
+def _tensorrt() -> str:
+    return """\
+optimization {
+  execution_accelerators {
+    gpu_execution_accelerator {
+      name: "tensorrt"
+      parameters { key: "precision_mode" value: "FP16" }
+      parameters { key: "max_workspace_size_bytes" value: "1073741824" }
+      parameters { key: "trt_engine_cache_enable" value: "true" }
+      parameters { key: "trt_engine_cache_path" value: "/tmp/clickpath-tensorrt" }
+    }
+  }
+}"""
+
+
+def _parameter(key: str, value: str) -> str:
+    return f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"

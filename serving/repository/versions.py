@@ -1,0 +1,189 @@
+"""Versions of a model in a Triton repository: written aside, moved in place, never changed.
+
+A new version's directory appears complete, by one rename; after it the configuration is replaced,
+by another one. A reader between the two sees a version whose fingerprints it does not know yet.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from clickpath.errors import ModelMismatch, UsageError
+from serving.card import CARD_FILE, HEADS_FILE, MODEL_FILE, Card, read_card, read_model
+from serving.graph import Signature, signature_of
+from serving.manifest import check_manifest, write_manifest
+from serving.outputs import output_names
+from serving.repository.config import CONFIG_FILE, ServingPlan, config_text
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+DEFAULT_NAME: Final = "clickpath"
+CALIBRATION_FILE: Final = "calibration.json"
+
+#: Of a model directory, what a version takes along where it is there.
+_FILES: Final = (MODEL_FILE, HEADS_FILE, CARD_FILE, CALIBRATION_FILE)
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+class Version(NamedTuple):
+    """A version of a model in a repository."""
+
+    number: int
+    directory: Path
+    card: Card
+
+
+def fingerprints(card: Card) -> dict[str, object]:
+    """What a client compares before it asks a version for scores."""
+    return {
+        "digest": card.digest,
+        "encoder": card.encoder,
+        "steps": card.steps,
+        "actions": sha256("\n".join(card.actions).encode()).hexdigest()[:16],
+        "heads": list(card.heads),
+    }
+
+
+def versions(
+    repository: Path, name: str = DEFAULT_NAME, public_key: Ed25519PublicKey | None = None
+) -> tuple[Version, ...]:
+    """The versions of a model, ascending, each checked against its manifest.
+
+    Args:
+        repository: Its directory.
+        name: Of the model.
+        public_key: Must have signed each manifest; None asks for no signature.
+
+    Raises:
+        ModelMismatch: A version is not what its manifest says, or has no card.
+    """
+    found = []
+    for directory in _directories(repository / name):
+        check_manifest(directory, public_key)
+        found.append(Version(int(directory.name), directory, read_card(directory)))
+    return tuple(sorted(found))
+
+
+def add_version(
+    repository: Path,
+    model: Path,
+    plan: ServingPlan,
+    *,
+    name: str = DEFAULT_NAME,
+    private_key: Ed25519PrivateKey | None = None,
+) -> Version:
+    """Adds a model to a repository as its newest version.
+
+    Args:
+        repository: Its directory; made when it is not there.
+        model: A model directory: graph, card and what lies beside them.
+        plan: How all versions of the model are served from now on.
+        name: Of the model in the repository.
+        private_key: Signs the version's manifest.
+
+    Raises:
+        ModelMismatch: The model fits neither its card nor the versions that are there.
+        UsageError: The repository cannot be written to, or the name cannot be one.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be the name of a model: letters, digits, . _ and -")
+    card, signature = _read(model)
+    earlier = versions(repository, name)
+    for version in earlier[-1:]:
+        _, before = _read(version.directory)
+        if before != signature:
+            raise ModelMismatch(
+                f"the model in {model} gives {_said(signature)}, but {version.directory} gives "
+                f"{_said(before)}: give it another name, or a repository of its own"
+            )
+    try:
+        number, directory = _placed(repository, model, plan, name, private_key)
+        known = {version.number: fingerprints(version.card) for version in earlier}
+        known[number] = fingerprints(card)
+        text = config_text(name, signature, known, plan, steps=card.steps)
+        with _aside(repository) as folder:
+            (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+            os.replace(folder / CONFIG_FILE, repository / name / CONFIG_FILE)
+    except OSError as error:
+        raise UsageError(f"cannot write to {repository}: {error.strerror}") from error
+    return Version(number, directory, card)
+
+
+def _read(model: Path) -> tuple[Card, Signature]:
+    card, graph = read_card(model), read_model(model)
+    found = sha256(graph).hexdigest()
+    if card.sha256 != found:
+        raise ModelMismatch(
+            f"the card in {model} is of a model with digest {card.digest}, "
+            f"but {MODEL_FILE} has {found[:16]}"
+        )
+    signature = signature_of(graph, model)
+    given = {tensor.name for tensor in signature.outputs}
+    for output in output_names(card.heads):
+        if output not in given:
+            raise ModelMismatch(
+                f"the model in {model} has no output {output}, but its card names the head"
+            )
+    return card, signature
+
+
+def _placed(
+    repository: Path,
+    model: Path,
+    plan: ServingPlan,
+    name: str,
+    private_key: Ed25519PrivateKey | None,
+) -> tuple[int, Path]:
+    """Writes a version aside and moves it to the first number that is free."""
+    home = repository / name
+    home.mkdir(parents=True, exist_ok=True)
+    with _aside(repository) as folder:
+        made = folder / "version"
+        made.mkdir()
+        for file in _FILES:
+            if (model / file).exists():
+                shutil.copyfile(model / file, made / file)
+        if plan.backend == "python":
+            shutil.copyfile(Path(__file__).with_name("python_model.py"), made / "model.py")
+        write_manifest(made, private_key)
+        number = 1 + max((int(each.name) for each in _directories(home)), default=0)
+        while True:
+            try:
+                # Onto a directory with files this fails: somebody else took the number.
+                made.rename(home / str(number))
+            except OSError:
+                if not (home / str(number)).exists():
+                    raise
+                number += 1
+            else:
+                return number, home / str(number)
+
+
+@contextmanager
+def _aside(repository: Path) -> Iterator[Path]:
+    """A folder beside the models, on their file system, that no reader takes for a model."""
+    folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=repository))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def _directories(home: Path) -> list[Path]:
+    return [each for each in home.glob("[0-9]*") if each.is_dir() and each.name.isdecimal()]
+
+
+def _said(signature: Signature) -> str:
+    return ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in signature.outputs)
