@@ -63,6 +63,9 @@ COMMANDS: dict[str, Command] = {
     "refresh": Command(
         "training.refresh_command:refresh", "bring a trained model up to recent days, with LoRA"
     ),
+    "triton": Command(
+        "serving.triton.command:triton", "repository, up: models for Triton, and one to try them"
+    ),
     "train": Command("training.commands:train", "train, evaluate and export a model"),
     "evaluate": Command(
         "training.evaluate_command:evaluate", "figures of a model beside baselines, with intervals"

@@ -6,7 +6,9 @@
     |-- BadEvent              dead-letter the record and go on
     |-- PredictorError        fall back to the policy that needs no scores
     |   |-- PredictorTimeout
+    |   |-- PredictorRefused
     |   `-- PredictorUnavailable
+    |       `-- PredictorOverloaded
     `-- FatalError            stop, with one sentence for the operator
         |-- UsageError        wrong command line, file or address
         |-- ConfigError       wrong settings or policy file
@@ -77,6 +79,18 @@ class PredictorUnavailable(PredictorError):
     """The model cannot be asked at present."""
 
     reason = "predictor_unavailable"
+
+
+class PredictorOverloaded(PredictorUnavailable):
+    """The model has more questions waiting than it takes; asking again makes it worse."""
+
+    reason = "predictor_overloaded"
+
+
+class PredictorRefused(PredictorError):
+    """The model does not accept what it was given."""
+
+    reason = "predictor_refused"
 
 
 class FatalError(ClickpathError):

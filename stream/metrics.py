@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.call_counts import BREAKER_STATES, CallCounts
 from stream.tally import Tally
 
 
@@ -58,6 +59,17 @@ class Metrics:
         self._fallbacks = counter(
             "fallbacks", "Decisions without the scores that they needed, by reason.", "reason"
         )
+        self._sent_calls = counter(
+            "triton_calls", "Calls to Triton, retries among them, by outcome.", "outcome"
+        )
+        self._retries = counter("triton_retries", "Calls to Triton that were sent once more.")
+        self._refused = counter(
+            "triton_refused", "Questions that the circuit breaker kept from Triton."
+        )
+        self._breaker = gauge(
+            "triton_breaker", "1 for the state in which the circuit breaker is.", "state"
+        )
+        self._seen = CallCounts()
         self._unknown = counter("unknown_types", "Accepted events of an unknown type.")
         self.chunk_seconds = histogram(
             "chunk_seconds",
@@ -106,6 +118,16 @@ class Metrics:
         self._calls.inc(tally.inference_calls)
         self._paths.inc(tally.inference_paths)
         self._unknown.inc(tally.unknown_types)
+
+    def count_calls(self, counts: CallCounts) -> None:
+        """Brings the metrics of calls over the network up to date; `counts` are since the start."""
+        seen, self._seen = self._seen, replace(counts, calls=Counts(counts.calls))
+        for outcome, count in counts.calls.items():
+            self._sent_calls.labels(outcome).inc(count - seen.calls[outcome])
+        self._retries.inc(counts.retries - seen.retries)
+        self._refused.inc(counts.refused - seen.refused)
+        for state in BREAKER_STATES:
+            self._breaker.labels(state).set(state == counts.breaker)
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text format."""

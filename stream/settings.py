@@ -85,6 +85,31 @@ class Settings(BaseModel):
         "shipped",
         description="Model directory; `shipped`, or `none` to decide by the fallback policy.",
     )
+    triton_url: str = Field(
+        "",
+        pattern=r"^\S*$",
+        description="Triton's gRPC, host:port, that scores in place of the embedded model; a name "
+        "with several addresses stands for as many servers. Empty for the embedded model.",
+    )
+    triton_model: str = Field(
+        "clickpath",
+        pattern=r"^[A-Za-z0-9._-]+$",
+        description="Name of the model in Triton's repository.",
+    )
+    triton_version: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Version of the model in Triton; 0 takes the newest one at the start, for good.",
+    )
+    triton_ca_file: str = Field(
+        "", description="Certificates, as PEM, that may vouch for Triton; empty without TLS."
+    )
+    triton_cert_file: str = Field(
+        "", description="Client certificate for Triton, as PEM; needs its key and the CA."
+    )
+    triton_key_file: str = Field("", description="Key of the client certificate for Triton.")
+    triton_admin_key_file: str = Field(
+        "", description="File with the key that Triton asks for before it changes what it serves."
+    )
     predict_deadline_s: Annotated[float, Field(gt=0, le=60)] = Field(
         2.0, description="How long the model may take for one call, of up to 1,024 paths."
     )

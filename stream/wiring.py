@@ -35,13 +35,37 @@ def make_predictor(settings: Settings, encoder: Encoder) -> Predictor | None:
 
     Raises:
         ModelMismatch: The model does not fit the encoder or its own card.
+        UsageError: Triton is named, and does not answer or has no such model.
+        ConfigError: Triton is named with files that cannot be read, or refuses them.
     """
     if settings.model == "none":
         return None
+    if settings.triton_url:
+        return _triton_predictor(settings, encoder)
     from serving.embedded import EmbeddedPredictor, shipped_model
 
     directory = shipped_model() if settings.model == "shipped" else Path(settings.model)
     return EmbeddedPredictor(directory, encoder)
+
+
+def _triton_predictor(settings: Settings, encoder: Encoder) -> Predictor:
+    # Only now: its libraries are installed where Triton is used.
+    from serving.triton.address import Address
+    from serving.triton.predictor import TritonPredictor
+
+    def file(name: str) -> Path | None:
+        return Path(name) if name else None
+
+    address = Address(
+        url=settings.triton_url,
+        ca_file=file(settings.triton_ca_file),
+        cert_file=file(settings.triton_cert_file),
+        key_file=file(settings.triton_key_file),
+        admin_key_file=file(settings.triton_admin_key_file),
+    )
+    return TritonPredictor(
+        address, encoder, model=settings.triton_model, version=settings.triton_version
+    )
 
 
 def make_handler(settings: Settings, predictor: Predictor | None, encoder: Encoder) -> Handler:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from clickpath.errors import UsageError
+from serving.local_server.environment import server_environment
 from tests.kafka.apache import ApacheKafka
 from tests.kafka.marks import started_or_skipped
 
@@ -38,3 +40,12 @@ def real_data() -> Path:
 def apache_kafka() -> Iterator[ApacheKafka]:
     """A real Apache Kafka for the whole session, or a skip; tests use topics of their own."""
     yield from started_or_skipped()
+
+
+@pytest.fixture(scope="session")
+def tritonserver() -> None:
+    """Sees to it that a real tritonserver can be started, or skips with the reason."""
+    try:
+        server_environment()
+    except UsageError as error:
+        pytest.skip(f"no tritonserver: {error}")

@@ -17,6 +17,7 @@ from clickpath.errors import UsageError
 from clickpath.window import Window
 
 if TYPE_CHECKING:
+    from serving.repository.versions import Version
     from training.compress import Figures
 
 
@@ -28,18 +29,34 @@ def export(argv: Sequence[str]) -> int:
         raise UsageError(f"--out is the run itself, {run}")
     command = shlex.join(["clickpath", "export", *argv])
     before, after, sizes = _made(run, out, options, command)
+    version = _for_triton(out, options)
     for head, figures in after.items():
         names = [name for name in ("log_loss", "auc", "hr@10", "ndcg@10") if name in figures]
         row = "  ".join(f"{n} {before[head][n]:.4f} -> {figures[n]:.4f}" for n in names)
         print(f"{head:<16}{row}")
     print(f"{out}: {sizes[0]:,} bytes became {sizes[1]:,}")
+    if version is not None:
+        print(f"{version.directory}: version {version.number} of {options.name}")
     if options.json:
         record = {"out": str(out), "bytes": sizes[1], "before": before, "after": after}
+        if version is not None:
+            record["version"] = version.number
         print(json.dumps(record))
     return 0
 
 
+def _for_triton(out: Path, options: argparse.Namespace) -> Version | None:
+    """The exported model as a version in a Triton repository, if that was asked for."""
+    if options.triton is None:
+        return None
+    from serving.repository.arguments import add_version_of
+
+    return add_version_of(options, Path(options.triton), out)
+
+
 def _parser() -> CommandParser:
+    from serving.repository.arguments import add_arguments
+
     parser = CommandParser(
         prog="clickpath export",
         description="Writes the model of a run for serving, smaller if asked to. Refuses when a "
@@ -56,6 +73,10 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object as the last line of stdout"
     )
+    parser.add_argument(
+        "--triton", metavar="DIR", help="add it to a Triton model repository as well"
+    )
+    add_arguments(parser)
     return parser
 
 

@@ -18,6 +18,7 @@ from typing import Final, Self
 
 from clickpath.errors import ClickpathError, UsageError
 from serving.local_server.environment import ServerEnvironment, server_environment
+from serving.repository.config import CONFIG_FILE
 
 _HOST: Final = "127.0.0.1"
 _SHARED_MEMORY: Final = Path("/dev/shm")
@@ -82,8 +83,7 @@ class LocalServer:
         if self._process is not None:
             raise ServerError("the local tritonserver runs already")
         for name in self._models:
-            if not (self._repository / name / "config.pbtxt").is_file():
-                raise UsageError(f"{self._repository} is no repository with a model {name}")
+            self._check(name)
         environment = server_environment()
         self._port = _usable_port(self._port)
         self._http_port, self._metrics_port = _usable_port(0), _usable_port(0)
@@ -109,6 +109,16 @@ class LocalServer:
             self.stop()
             raise
         return self
+
+    def _check(self, name: str) -> None:
+        """Sees to it that the repository has a model that this server can run."""
+        config = self._repository / name / CONFIG_FILE
+        if not config.is_file():
+            raise UsageError(f"{self._repository} is no repository with a model {name}")
+        if 'backend: "python"' not in config.read_text(encoding="utf-8"):
+            raise UsageError(
+                f"the local tritonserver has the Python backend only, and {config} is for another"
+            )
 
     def _command(self, backends: Path) -> list[str]:
         return [

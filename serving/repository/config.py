@@ -20,11 +20,9 @@ from typing import Final, Literal
 from clickpath.errors import ConfigError, ModelMismatch
 from serving.batches import time_buckets
 from serving.graph import Signature, Tensor
+from serving.repository.fingerprints import PARAMETER, Fingerprints
 
 CONFIG_FILE: Final = "config.pbtxt"
-
-#: Key of the parameter with the fingerprints of a version.
-FINGERPRINTS: Final = "clickpath.version."
 
 Backend = Literal["onnxruntime", "python"]
 BACKENDS: Final[tuple[Backend, ...]] = ("onnxruntime", "python")
@@ -43,7 +41,8 @@ class ServingPlan:
 
     Attributes:
         backend: `onnxruntime` on GPUs, `python` on CPUs.
-        instances: Copies of the model that run at the same time, on each GPU or in all.
+        instances: Copies of the model that run at the same time, on each GPU or in all. With one,
+            Triton's batcher can oversleep half a second behind a queue that has limits.
         max_batch: Most paths in one run, and in one request.
         queue_delay_us: How long a request may wait for others to run with.
         max_queue: Most requests that wait; 0 is no limit in Triton, and not allowed here.
@@ -57,7 +56,7 @@ class ServingPlan:
     """
 
     backend: Backend = "onnxruntime"
-    instances: int = 1
+    instances: int = 2
     max_batch: int = 64
     queue_delay_us: int = 500
     max_queue: int = 256
@@ -82,7 +81,7 @@ class ServingPlan:
 def config_text(
     name: str,
     signature: Signature,
-    fingerprints: Mapping[int, Mapping[str, object]],
+    fingerprints: Mapping[int, Fingerprints],
     plan: ServingPlan,
     *,
     steps: int,
@@ -116,7 +115,7 @@ def config_text(
             *([_tensorrt()] if plan.tensorrt else []),
             *([] if on_gpu else [_parameter("threads", str(plan.threads))]),
             *(
-                _parameter(f"{FINGERPRINTS}{version}", json.dumps(of, sort_keys=True))
+                _parameter(f"{PARAMETER}{version}", of.model_dump_json())
                 for version, of in sorted(fingerprints.items())
             ),
             "",

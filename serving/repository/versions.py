@@ -22,6 +22,7 @@ from serving.graph import Signature, signature_of
 from serving.manifest import check_manifest, write_manifest
 from serving.outputs import output_names
 from serving.repository.config import CONFIG_FILE, ServingPlan, config_text
+from serving.repository.fingerprints import Fingerprints
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -34,6 +35,10 @@ CALIBRATION_FILE: Final = "calibration.json"
 
 #: Of a model directory, what a version takes along where it is there.
 _FILES: Final = (MODEL_FILE, HEADS_FILE, CARD_FILE, CALIBRATION_FILE)
+
+#: What the Python backend loads; it makes the version one for that backend.
+_PYTHON_FILE: Final = "model.py"
+
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
@@ -43,17 +48,6 @@ class Version(NamedTuple):
     number: int
     directory: Path
     card: Card
-
-
-def fingerprints(card: Card) -> dict[str, object]:
-    """What a client compares before it asks a version for scores."""
-    return {
-        "digest": card.digest,
-        "encoder": card.encoder,
-        "steps": card.steps,
-        "actions": sha256("\n".join(card.actions).encode()).hexdigest()[:16],
-        "heads": list(card.heads),
-    }
 
 
 def versions(
@@ -108,10 +102,15 @@ def add_version(
                 f"the model in {model} gives {_said(signature)}, but {version.directory} gives "
                 f"{_said(before)}: give it another name, or a repository of its own"
             )
+        if (version.directory / _PYTHON_FILE).exists() != (plan.backend == "python"):
+            raise ModelMismatch(
+                f"{version.directory} is of another backend than {plan.backend}: give this model "
+                "another name, or a repository of its own"
+            )
     try:
         number, directory = _placed(repository, model, plan, name, private_key)
-        known = {version.number: fingerprints(version.card) for version in earlier}
-        known[number] = fingerprints(card)
+        known = {version.number: Fingerprints.of(version.card) for version in earlier}
+        known[number] = Fingerprints.of(card)
         text = config_text(name, signature, known, plan, steps=card.steps)
         with _aside(repository) as folder:
             (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
@@ -156,7 +155,7 @@ def _placed(
             if (model / file).exists():
                 shutil.copyfile(model / file, made / file)
         if plan.backend == "python":
-            shutil.copyfile(Path(__file__).with_name("python_model.py"), made / "model.py")
+            shutil.copyfile(Path(__file__).with_name("python_model.py"), made / _PYTHON_FILE)
         write_manifest(made, private_key)
         number = 1 + max((int(each.name) for each in _directories(home)), default=0)
         while True:

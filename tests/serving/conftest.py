@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from clickpath.steps import UNKNOWN_PRICE, Step
 from clickpath.vocabulary import ACTIONS
 from clickpath.window import Window
 from serving.card import MODEL_FILE, Card, write_card
+from serving.local_server.server import LocalServer
+from serving.repository.config import ServingPlan
+from serving.repository.versions import DEFAULT_NAME, add_version
 
 TINY_MODEL = Path(__file__).with_name("tiny_model.onnx")
 
@@ -64,9 +67,25 @@ def card(encoder: Encoder) -> Card:
     return tiny_card(encoder)
 
 
+def write_tiny_model(directory: Path, encoder: Encoder) -> Path:
+    shutil.copyfile(TINY_MODEL, directory / MODEL_FILE)
+    write_card(tiny_card(encoder), directory)
+    return directory
+
+
 @pytest.fixture
-def model_directory(tmp_path: Path, card: Card) -> Path:
+def model_directory(tmp_path: Path, encoder: Encoder) -> Path:
     """The tiny model with its card, free to be changed."""
-    shutil.copyfile(TINY_MODEL, tmp_path / MODEL_FILE)
-    write_card(card, tmp_path)
-    return tmp_path
+    return write_tiny_model(tmp_path, encoder)
+
+
+@pytest.fixture(scope="session")
+def tiny_triton(
+    tritonserver: None, encoder: Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalServer]:
+    """A real tritonserver with the tiny model as version 1, for tests that only ask it."""
+    model = write_tiny_model(tmp_path_factory.mktemp("model"), encoder)
+    repository = tmp_path_factory.mktemp("repository")
+    add_version(repository, model, ServingPlan(backend="python"))
+    with LocalServer(repository, [DEFAULT_NAME]) as server:
+        yield server

@@ -15,20 +15,28 @@ from clickpath.errors import PredictorTimeout, PredictorUnavailable
 from clickpath.vocabulary import ACTION_COUNT
 from serving.embedded import EmbeddedPredictor
 from serving.fake import FakePredictor
+from serving.local_server.server import LocalServer
 from serving.predictor import Predictor
+from serving.triton.address import Address
+from serving.triton.predictor import TritonPredictor
 
 MakePath = Callable[..., "array[int]"]
 
 
-@pytest.fixture(params=["fake", "embedded"])
+@pytest.fixture(
+    params=["fake", "embedded", pytest.param("triton", marks=pytest.mark.triton)],
+)
 async def predictor(
     request: pytest.FixtureRequest, encoder: Encoder, model_directory: Path
 ) -> AsyncIterator[Predictor]:
     made: Predictor
     if request.param == "fake":
         made = FakePredictor(encoder)
-    else:
+    elif request.param == "embedded":
         made = EmbeddedPredictor(model_directory, encoder)
+    else:
+        server: LocalServer = request.getfixturevalue("tiny_triton")
+        made = TritonPredictor(Address(url=server.url), encoder)
     yield made
     await made.close()
 

@@ -1,0 +1,1 @@
+"""Models that a Triton Inference Server runs, over gRPC. The only package with tritonclient."""
