@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from clickpath import __version__
 from clickpath.encoding import Encoder
 from clickpath.wire.state import UserState, dump_user, load_user
+from serving.call_counts import CountsCalls
 from serving.predictor import Predictor
 from stream.archive.beside import Beside
 from stream.batch.app import BatchApp, batch_app
@@ -113,7 +114,7 @@ def create_app(
         settings.web_port,
         alive=lambda: _alive(app, settings.stalled_after_s),
         ready=lambda: _ready(app),
-        metrics=lambda: _scrape(app, users, metrics, clock, archive),
+        metrics=lambda: _scrape(app, users, metrics, clock, archive, predictor),
     )
     return Worker(app, users, handler, metrics, pages, archive, tracer)
 
@@ -194,8 +195,11 @@ def _scrape(
     metrics: Metrics,
     clock: Clock,
     archive: Beside | None,
+    predictor: Predictor | None,
 ) -> bytes:
     """Brings the gauges up to date and makes the page."""
+    if isinstance(predictor, CountsCalls):
+        metrics.count_calls(predictor.call_counts())
     progress, now_ms = app.progress, clock()
     metrics.lag_events.clear()
     metrics.lag_seconds.clear()

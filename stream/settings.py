@@ -98,7 +98,7 @@ class Settings(BaseModel):
     )
     triton_version: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Version of the model in Triton; 0 takes the newest one at the start, for good.",
+        description="Version of the model in Triton; 0 takes the newest at the start, for good.",
     )
     triton_ca_file: str = Field(
         "", description="Certificates, as PEM, that may vouch for Triton; empty without TLS."

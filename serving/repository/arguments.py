@@ -17,7 +17,7 @@ _MEANINGS = {
     "max_queue": "most requests that wait; further ones are refused",
     "queue_timeout_ms": "how long a request may wait before it is refused",
     "versions": "how many versions Triton keeps loaded, the newest ones",
-    "threads": "threads within one run on a CPU",
+    "run_threads": "threads within one run on a CPU",
 }
 
 

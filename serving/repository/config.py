@@ -49,7 +49,7 @@ class ServingPlan:
         queue_timeout_ms: How long a request may wait before it is refused.
         versions: How many versions are kept loaded, the newest ones.
         tensorrt: Whether TensorRT runs the graph, in half precision where it can.
-        threads: Threads within one run on a CPU.
+        run_threads: Threads within one run on a CPU.
 
     Raises:
         ConfigError: A value that cannot be.
@@ -63,13 +63,13 @@ class ServingPlan:
     queue_timeout_ms: int = 1_000
     versions: int = 3
     tensorrt: bool = False
-    threads: int = 1
+    run_threads: int = 1
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
             raise ConfigError(f"backend is {self.backend!r}, known are {', '.join(BACKENDS)}")
         least = {"instances": 1, "max_batch": 2, "queue_delay_us": 0, "max_queue": 1}
-        least |= {"queue_timeout_ms": 1, "versions": 1, "threads": 1}
+        least |= {"queue_timeout_ms": 1, "versions": 1, "run_threads": 1}
         for name, bound in least.items():
             value = getattr(self, name)
             if value < bound:
@@ -113,7 +113,7 @@ def config_text(
             _batching(plan),
             *(_warm_up(inputs[0], length, plan) for length in time_buckets(steps)),
             *([_tensorrt()] if plan.tensorrt else []),
-            *([] if on_gpu else [_parameter("threads", str(plan.threads))]),
+            *([] if on_gpu else [_parameter("threads", str(plan.run_threads))]),
             *(
                 _parameter(f"{PARAMETER}{version}", of.model_dump_json())
                 for version, of in sorted(fingerprints.items())
