@@ -162,6 +162,11 @@ def decision_from_json(raw: bytes, window: Window) -> Decision:
     )
 
 
+def decision_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a decision record; stricter than what a reader needs."""
+    return _DecisionRecord.model_json_schema()
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from stream.reference.asyncapi import asyncapi_yaml
 from stream.reference.dashboard import dashboard_json
+from stream.reference.schemas import schema_json, schemas
 from stream.reference.tables import commands_page, metrics_page, settings_page
 
 
 def pages() -> Mapping[str, str]:
     """The text of every file by its path in the repository."""
     return {
+        "docs/asyncapi.yaml": asyncapi_yaml(),
+        **{f"docs/schemas/{name}.json": schema_json(each) for name, each in schemas().items()},
         "docs/commands.md": commands_page(),
         "docs/metrics.md": metrics_page(),
         "docs/settings.md": settings_page(),
