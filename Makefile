@@ -13,6 +13,8 @@ venv = $(CACHE)/venv-$(basename $(notdir $(1)))-$(shell echo $(call SUM,$(1)) | 
 DEMO_VENV := $(call venv,requirements/demo.txt)
 TEST_VENV := $(call venv,requirements/test.txt)
 CHART_VENV := $(call venv,requirements/chart.txt)
+WORKER_VENV := $(call venv,requirements/worker.txt)
+TRAINER_VENV := $(call venv,requirements/trainer.txt)
 CHART_NODE := $(CACHE)/node-$(shell sha256sum tests/deploy/custom_resources/package-lock.json | cut -c1-12)
 QUIX_VENV := $(call venv,benchmarks/peers/quix.txt)
 BYTEWAX_VENV := $(call venv,benchmarks/peers/bytewax.txt)
@@ -26,7 +28,7 @@ MODE ?= at-least-once
 BROKER ?= apache-kafka
 
 .PHONY: help demo test check chaos format bench bench-peers train reference lock clean \
-	chart-check compose-check chart-tools chart-types sbom
+	chart-check compose-check chart-tools chart-types sbom worker-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -76,6 +78,15 @@ chart-check: $(TEST_VENV)/.complete chart-tools
 compose-check: $(TEST_VENV)/.complete chart-tools
 	@$(TEST_VENV)/bin/python -m pytest -m compose tests/deploy $(ARGS)
 
+# What is in the images worker and trainer, as CycloneDX in build/sbom.
+sbom: chart-tools $(WORKER_VENV)/.complete $(TRAINER_VENV)/.complete
+	@$(CHART_VENV)/bin/python requirements/sbom requirements/worker.txt $(WORKER_VENV) build/sbom/worker.cdx.json
+	@$(CHART_VENV)/bin/python requirements/sbom requirements/trainer.txt $(TRAINER_VENV) build/sbom/trainer.cdx.json
+
+# The packages of the image worker, and nothing else; prints where they are.
+worker-packages: $(WORKER_VENV)/.complete
+	@echo $(WORKER_VENV)/bin
+
 # Prints where helm, hadolint and the like are, and puts them there first.
 chart-tools: $(CHART_VENV)/bin/helm
 	@echo $(CHART_VENV)/bin
@@ -96,6 +107,12 @@ $(DEMO_VENV)/.complete:
 $(TEST_VENV)/.complete:
 	@echo "==> the test environment holds torch: about 5 GB, a few minutes the first time"
 	@requirements/build-venv $(TEST_VENV) requirements/test.txt
+
+$(WORKER_VENV)/.complete:
+	@requirements/build-venv $(WORKER_VENV) requirements/worker.txt >&2
+
+$(TRAINER_VENV)/.complete:
+	@requirements/build-venv $(TRAINER_VENV) requirements/trainer.txt >&2
 
 $(CHART_VENV)/.complete:
 	@requirements/build-venv $(CHART_VENV) requirements/chart.txt >&2
