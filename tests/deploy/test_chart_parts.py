@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from stream.topics import Topics
+from tests.deploy.accepted import said_about
 from tests.deploy.chart import CHART, NAMESPACE, environment, helm, render
 
 pytestmark = pytest.mark.chart
@@ -72,9 +73,24 @@ def test_triton_has_its_gpu_and_half_an_hour_to_build_engines() -> None:
     assert rendered.all("PersistentVolumeClaim") == {}
 
 
+def test_an_empty_repository_is_given_the_shipped_model_for_what_runs_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    backends = {}
+    for gpus in (0, 1):
+        rendered = render({"triton": {"enabled": True, "gpus": gpus}})
+        pod = rendered.one("Deployment", "triton")["spec"]["template"]["spec"]
+        (first,) = pod["initContainers"]
+        assert said_about(first["args"], capsys) == ""
+        assert first["command"][:2] == ["sh", "-c"]
+        backends[gpus] = first["args"][-1]
+    assert backends == {0: "--backend=python", 1: "--backend=onnxruntime"}
+
+
 def test_triton_reads_its_repository_from_s3() -> None:
     rendered = render("triton-s3")
     pod = rendered.one("Deployment", "triton")["spec"]["template"]["spec"]
+    assert "initContainers" not in pod
     (container,) = pod["containers"]
     assert "--model-repository=s3://models/clickpath" in container["args"]
     assert container["envFrom"] == [{"secretRef": {"name": "s3"}}]
@@ -98,6 +114,13 @@ def test_without_triton_there_is_nothing_of_it() -> None:
     assert [each for each in rendered.resources if "triton" in each["metadata"]["name"]] == []
     (worker,) = rendered.one("Deployment", "worker")["spec"]["template"]["spec"]["containers"]
     assert [name for name in environment(worker) if "TRITON" in name] == []
+
+
+def test_the_commands_of_pods_are_commands_of_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    for _, pod in render("everything").pods():
+        for container in pod["spec"]["containers"]:
+            if container["image"].startswith("ghcr.io/clickpath/") and "command" not in container:
+                assert said_about(container["args"], capsys) == "", container["name"]
 
 
 def test_the_trainer_runs_one_at_a_time_on_the_workers_archive() -> None:

@@ -53,7 +53,7 @@ def test_a_pod_against_the_standard_is_seen(spoil: Callable[[Pod], object], seen
 def test_every_root_file_system_is_read_only_and_no_pod_has_a_token(values: Any) -> None:
     for name, pod in render(values.stem).pods():
         assert pod["spec"]["automountServiceAccountToken"] is False, name
-        for container in pod["spec"]["containers"]:
+        for container in [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
             assert "memory" in container["resources"]["limits"], name
 
@@ -197,7 +197,7 @@ def test_loading_a_model_asks_for_the_key_which_is_no_value() -> None:
         "containers"
     ]
     assert (
-        "--grpc-restricted-protocol=model-repository:admin-key=$(TRITON_ADMIN_KEY)"
+        "--grpc-restricted-protocol=model-repository,model-config:admin-key=$(TRITON_ADMIN_KEY)"
         in (triton["args"])
     )
     assert triton["env"] == [

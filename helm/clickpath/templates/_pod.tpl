@@ -1,6 +1,9 @@
 {{/* What pods have in common: who they run as, and how they reach the brokers. */}}
 
-{{/* The pod's part of the restricted Pod Security Standard: (list . uid). */}}
+{{/*
+The pod's part of the restricted Pod Security Standard: (list . uid). All have one group, for they
+share volumes.
+*/}}
 {{- define "clickpath.pod" -}}
 {{- $root := index . 0 -}}{{- $uid := index . 1 -}}
 automountServiceAccountToken: false
@@ -13,8 +16,8 @@ imagePullSecrets:
 securityContext:
   runAsNonRoot: true
   runAsUser: {{ $uid }}
-  runAsGroup: {{ $uid }}
-  fsGroup: {{ $uid }}
+  runAsGroup: 10001
+  fsGroup: 10001
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: {type: RuntimeDefault}
 {{- end }}
