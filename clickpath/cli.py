@@ -55,6 +55,9 @@ COMMANDS: dict[str, Command] = {
     "archive": Command(
         "stream.commands.archive:archive", "write accepted clicks and decisions to Parquet"
     ),
+    "models": Command(
+        "stream.commands.models:models", "list, add, promote, rollback, status: which model decides"
+    ),
     "why": Command("stream.commands.why:why", "run a logged decision again and compare"),
     "policy": Command("clickpath.policy_commands:policy", "lint: check a policy file"),
     "export": Command(

@@ -28,6 +28,8 @@ from stream.handler import Handler
 from stream.health import Pages, Verdict
 from stream.letters import cut_to_fit
 from stream.metrics import Metrics
+from stream.models.rollout import Rollout
+from stream.models.wiring import make_rollout, switching
 from stream.settings import Settings
 from stream.spans import Tracer
 from stream.wiring import make_handler
@@ -55,6 +57,7 @@ class Worker:
         pages: Health, readiness and metrics over HTTP.
         archive: The reader that archives what the worker sees; None where no archive is kept.
         tracer: Follows clicks to their interventions; None where nobody traces.
+        rollout: Its part in switching models; None without a model repository.
     """
 
     app: BatchApp
@@ -64,6 +67,7 @@ class Worker:
     pages: Pages
     archive: Beside | None
     tracer: Tracer | None
+    rollout: Rollout | None
 
 
 def create_app(
@@ -85,7 +89,8 @@ def create_app(
         UsageError: The archive cannot be where the settings say.
     """
     encoder = Encoder(settings.window)
-    handler = make_handler(settings, predictor, encoder)
+    versions = switching(settings, predictor)
+    handler = make_handler(settings, predictor if versions is None else versions, encoder)
     metrics = Metrics()
     app = batch_app(
         settings.app_id,
@@ -105,18 +110,17 @@ def create_app(
         dumps=dump_user,
         loads=lambda raw: load_user(raw, settings.window),
     )
-    _add_agent(app, clicks, users, handler, metrics, clock, tracer)
-    digests = handler.digests
-    metrics.info.labels(digests.model, digests.policy, digests.encoder, __version__).set(1)
+    rollout = None if versions is None else make_rollout(settings, versions, app, clock)
+    _add_agent(app, clicks, users, handler, metrics, clock, tracer, rollout)
     archive = _archive_of(settings)
     pages = Pages(
         settings.web_host,
         settings.web_port,
         alive=lambda: _alive(app, settings.stalled_after_s),
         ready=lambda: _ready(app),
-        metrics=lambda: _scrape(app, users, metrics, clock, archive, predictor),
+        metrics=lambda: _scrape(app, users, handler, metrics, clock, archive, predictor, rollout),
     )
-    return Worker(app, users, handler, metrics, pages, archive, tracer)
+    return Worker(app, users, handler, metrics, pages, archive, tracer, rollout)
 
 
 def _archive_of(settings: Settings) -> Beside | None:
@@ -137,6 +141,7 @@ def _add_agent(
     metrics: Metrics,
     clock: Clock,
     tracer: Tracer | None,
+    rollout: Rollout | None,
 ) -> None:
     @app.agent(clicks, name="clicks")
     async def on_clicks(chunks: AsyncIterable[Chunk]) -> None:
@@ -150,6 +155,8 @@ def _add_agent(
             # one step.
             users.write(chunk.partition, outcome.users)
             metrics.count(outcome.tally)
+            if rollout is not None:
+                rollout.after_chunk(outcome)
             metrics.chunk_seconds.observe(time.perf_counter() - begun_s)
             if trace is not None:
                 trace.end()
@@ -192,10 +199,12 @@ def _ready(app: BatchApp) -> Verdict:
 def _scrape(
     app: BatchApp,
     users: KeyedTable[UserState],
+    handler: Handler,
     metrics: Metrics,
     clock: Clock,
     archive: Beside | None,
     predictor: Predictor | None,
+    rollout: Rollout | None,
 ) -> bytes:
     """Brings the gauges up to date and makes the page."""
     if isinstance(predictor, CountsCalls):
@@ -212,4 +221,9 @@ def _scrape(
     metrics.ready.set(progress.recovered)
     metrics.archive_wanted.set(archive is not None)
     metrics.archive.set(archive is not None and archive.running)
+    digests = handler.digests
+    metrics.info.clear()
+    metrics.info.labels(digests.model, digests.policy, digests.encoder, __version__).set(1)
+    if rollout is not None:
+        rollout.tell(metrics)
     return metrics.page()

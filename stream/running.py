@@ -40,13 +40,18 @@ async def _run(worker: Worker, predictor: Predictor | None) -> int:
         "pages on port %d; model %s, policy %s, encoder %s",
         *(worker.pages.port, digests.model, digests.policy, digests.encoder),
     )
-    if worker.archive is not None:
-        await worker.archive.start()
     try:
+        if worker.rollout is not None:
+            await worker.rollout.start()
+        if worker.archive is not None:
+            await worker.archive.start()
         return await run_app(worker.app)
     finally:
         if worker.archive is not None:
             await worker.archive.stop()
+        if worker.rollout is not None:
+            await worker.rollout.stop()
+            await worker.rollout.predictor.close()
         await worker.pages.stop()
         if predictor is not None:
             await predictor.close()

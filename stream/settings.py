@@ -80,6 +80,9 @@ class Settings(BaseModel):
     late_topic: _TopicName = Field(
         "clicks.late", description="Topic of events behind the lateness bound."
     )
+    models_topic: _TopicName = Field(
+        "models", description="Topic that says which model decides, compacted."
+    )
     policy: str = Field("", description="Policy file; empty for the one that is shipped.")
     model: str = Field(
         "shipped",
@@ -109,6 +112,14 @@ class Settings(BaseModel):
     triton_key_file: str = Field("", description="Key of the client certificate for Triton.")
     triton_admin_key_file: str = Field(
         "", description="File with the key that Triton asks for before it changes what it serves."
+    )
+    model_repository: str = Field(
+        "",
+        description="Folder of model versions; a worker that has one follows the models topic, "
+        "tries candidates and switches. Empty for the one model above.",
+    )
+    model_public_key_file: str = Field(
+        "", description="Ed25519 key, PEM, that must have signed each version; empty for none."
     )
     predict_deadline_s: Annotated[float, Field(gt=0, le=60)] = Field(
         2.0, description="How long the model may take for one call, of up to 1,024 paths."
@@ -203,6 +214,7 @@ class Settings(BaseModel):
             dead_letter=self.dead_letter_topic,
             late=self.late_topic,
             changelog=f"{self.app_id}-users-changelog",
+            models=self.models_topic,
         )
 
     @property

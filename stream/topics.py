@@ -22,6 +22,7 @@ class Topics:
         dead_letter: Records that are no event, untouched, with the reason in the headers.
         late: Events behind the lateness bound, untouched.
         changelog: The users' states, compacted.
+        models: Which model decides, compacted.
     """
 
     clicks: str = "clicks"
@@ -30,6 +31,7 @@ class Topics:
     dead_letter: str = "clicks.dead-letter"
     late: str = "clicks.late"
     changelog: str = "clickpath-users-changelog"
+    models: str = "models"
 
     def of_kind(self, kind: str) -> str:
         """The topic of one kind of intervention."""
@@ -49,9 +51,11 @@ class Topics:
             self.dead_letter: large,
             self.late: large,
             self.changelog: {"cleanup.policy": "compact", "max.message.bytes": large_bytes},
+            self.models: {"cleanup.policy": "compact"},
         }
 
     def __post_init__(self) -> None:
-        names = [self.clicks, self.decisions, self.dead_letter, self.late, self.changelog]
+        names = [self.clicks, self.decisions, self.dead_letter, self.late]
+        names += [self.changelog, self.models]
         if len(set(names)) != len(names):
             raise ConfigError(f"two topics have one name: {', '.join(sorted(names))}")

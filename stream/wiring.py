@@ -42,10 +42,16 @@ def make_predictor(settings: Settings, encoder: Encoder) -> Predictor | None:
         return None
     if settings.triton_url:
         return _triton_predictor(settings, encoder)
-    from serving.embedded import EmbeddedPredictor, shipped_model
+    from serving.embedded import EmbeddedPredictor
 
-    directory = shipped_model() if settings.model == "shipped" else Path(settings.model)
-    return EmbeddedPredictor(directory, encoder)
+    return EmbeddedPredictor(model_directory(settings), encoder)
+
+
+def model_directory(settings: Settings) -> Path:
+    """Where the model lies that the settings name."""
+    from serving.embedded import shipped_model
+
+    return shipped_model() if settings.model == "shipped" else Path(settings.model)
 
 
 def _triton_predictor(settings: Settings, encoder: Encoder) -> Predictor:

@@ -71,7 +71,7 @@ class BatchApp(faust.App):
         self.batch_group = Group(
             progress=self.progress,
             producer=self._aiokafka_producer,
-            changelog_consumer=self._changelog_consumer,
+            changelog_consumer=self.plain_consumer,
             transactions=self._new_transactions(record_limit_bytes) if transactional else None,
         )
         direct = Outputs(self._aiokafka_producer, record_limit_bytes=record_limit_bytes)
@@ -174,6 +174,14 @@ class BatchApp(faust.App):
     def _aiokafka_producer(self) -> AIOKafkaProducer:
         return cast(BatchProducer, self.producer).client
 
+    async def send_plainly(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """Sends a record that belongs to no chunk, and waits until it is acknowledged.
+
+        Raises:
+            KafkaError: The broker refused it.
+        """
+        await self._aiokafka_producer().send_and_wait(topic, value, key=key)
+
     def transactional_producer(self, transactional_id: str) -> AIOKafkaProducer:
         """Makes an unstarted producer for transactions; ids begin with the application's."""
         conf = self.conf
@@ -193,7 +201,8 @@ class BatchApp(faust.App):
             record_limit_bytes=record_limit_bytes,
         )
 
-    def _changelog_consumer(self) -> AIOKafkaConsumer:
+    def plain_consumer(self) -> AIOKafkaConsumer:
+        """Makes an unstarted consumer without a group, to read topics from their beginning."""
         return AIOKafkaConsumer(
             **self.client_settings(),
             enable_auto_commit=False,

@@ -14,7 +14,10 @@ from clickpath.rerun import rerun
 from clickpath.scores import Scores
 from clickpath.vocabulary import ACTIONS
 from clickpath.wire.records import decision_from_json
+from serving.predictor import Predictor
+from serving.repository import EmbeddedSource
 from stream.commands.arguments import parser, print_result, settings_of
+from stream.models.wiring import repository_of
 from stream.reading import read_topic
 from stream.settings import Settings
 from stream.wiring import make_policy, make_predictor
@@ -104,7 +107,7 @@ async def _explain(settings: Settings, decision: Decision) -> dict[str, object]:
 async def _score_again(
     settings: Settings, encoder: Encoder, decision: Decision, notes: list[str]
 ) -> Scores | None:
-    predictor = make_predictor(settings, encoder)
+    predictor = await _predictor_of(settings, encoder, decision.digests.model)
     if predictor is None:
         notes.append("no model here; the recorded scores were taken")
         return None
@@ -119,6 +122,15 @@ async def _score_again(
         return scores
     finally:
         await predictor.close()
+
+
+async def _predictor_of(settings: Settings, encoder: Encoder, version: str) -> Predictor | None:
+    """The model that scored, from the repository; else the one that the settings name."""
+    if settings.model_repository:
+        repository = repository_of(settings)
+        if repository.has(version):
+            return await EmbeddedSource(repository, encoder).load(version)
+    return make_predictor(settings, encoder)
 
 
 def _tell(decision: Decision) -> None:

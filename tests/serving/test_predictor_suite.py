@@ -17,6 +17,7 @@ from serving.embedded import EmbeddedPredictor
 from serving.fake import FakePredictor
 from serving.local_server.server import LocalServer
 from serving.predictor import Predictor
+from serving.switching import SwitchingPredictor
 from serving.triton.address import Address
 from serving.triton.predictor import TritonPredictor
 
@@ -24,7 +25,7 @@ MakePath = Callable[..., "array[int]"]
 
 
 @pytest.fixture(
-    params=["fake", "embedded", pytest.param("triton", marks=pytest.mark.triton)],
+    params=["fake", "embedded", "switching", pytest.param("triton", marks=pytest.mark.triton)],
 )
 async def predictor(
     request: pytest.FixtureRequest, encoder: Encoder, model_directory: Path
@@ -32,6 +33,8 @@ async def predictor(
     made: Predictor
     if request.param == "fake":
         made = FakePredictor(encoder)
+    elif request.param == "switching":
+        made = SwitchingPredictor(EmbeddedPredictor(model_directory, encoder))
     elif request.param == "embedded":
         made = EmbeddedPredictor(model_directory, encoder)
     else:

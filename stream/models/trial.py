@@ -1,0 +1,181 @@
+"""A candidate on trial: both models on a sample of live decisions, and what came next.
+
+Nothing waits for it. After a chunk has been handled, a few of its decisions are read back from
+their records, the model that did not score them is asked about the same paths, and the user's next
+event, when it comes, says which of the two foretold it better. While one sample is being scored no
+other is taken, so that the candidate never takes more than one call's time from the champion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Final, NamedTuple
+
+from clickpath.decision import Decision, decide, decision_point
+from clickpath.encoding import Encoder
+from clickpath.errors import PredictorError
+from clickpath.policy import Policy
+from clickpath.scores import Scores
+from clickpath.wire.records import decision_from_json
+from clickpath.wire.state import UserState
+from serving.switching import Version
+from stream.batch.records import OutputRecord
+from stream.models.evidence import Evidence
+
+logger = logging.getLogger(__name__)
+
+#: Most decisions of a chunk that are looked at, and the least time between two looks.
+SAMPLE: Final = 32
+_PAUSE_S: Final = 0.05
+
+#: Most users whose next event is waited for; those who wait longest are forgotten.
+_WAITING: Final = 4_096
+
+_UNSCORED: Final = b'"scores":null'
+
+
+class _Waiting(NamedTuple):
+    """A path that both have scored, until the next event of its user."""
+
+    event: int
+    champion: tuple[float, ...]
+    candidate: tuple[float, ...]
+
+
+class Trial:
+    """One candidate beside one champion.
+
+    Args:
+        champion: The one.
+        candidate: The other.
+        policy: Decides on the scores of both.
+        encoder: Of the paths.
+        decisions: Topic of the decisions among the outputs.
+        deadline_s: For the call about a sample.
+    """
+
+    def __init__(
+        self,
+        champion: Version,
+        candidate: Version,
+        policy: Policy,
+        encoder: Encoder,
+        decisions: str,
+        deadline_s: float,
+    ) -> None:
+        self._champion = champion
+        self._candidate = candidate
+        self._policy = policy
+        self._encoder = encoder
+        self._decisions = decisions
+        self._deadline_s = deadline_s
+        self._evidence = Evidence()
+        self._calls_before = candidate.calls, candidate.failures
+        self._waiting: OrderedDict[bytes, _Waiting] = OrderedDict()
+        self._task: asyncio.Task[None] | None = None
+        self._next_s = 0.0
+
+    @property
+    def evidence(self) -> Evidence:
+        """What is known so far."""
+        calls, failures = self._calls_before
+        self._evidence.calls = self._candidate.calls - calls
+        self._evidence.failures = self._candidate.failures - failures
+        return self._evidence
+
+    def after_chunk(
+        self, outputs: Sequence[OutputRecord], users: Mapping[bytes, UserState]
+    ) -> None:
+        """Looks at what a chunk came to: at outcomes, and at a sample of its decisions."""
+        for key in self._waiting.keys() & users.keys():
+            self._resolve(key, users[key])
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._next_s or (self._task is not None and not self._task.done()):
+            return
+        sample = self._sample(outputs)
+        if sample:
+            self._next_s = now_s + _PAUSE_S
+            states = {key: users[key] for key in {each.user_id.encode() for each in sample}}
+            self._task = asyncio.create_task(self._compare(sample, states))
+
+    async def settled(self) -> None:
+        """Waits until no sample is in hand."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def stop(self) -> None:
+        """Gives up the sample in hand."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def _sample(self, outputs: Sequence[OutputRecord]) -> list[Decision]:
+        scored = [
+            each.value
+            for each in outputs
+            if each.topic == self._decisions and each.value and _UNSCORED not in each.value
+        ]
+        stride = -(-len(scored) // SAMPLE) or 1
+        window = self._encoder.window
+        some = (decision_from_json(raw, window) for raw in islice(scored, 0, None, stride))
+        ours = (self._champion.digest, self._candidate.digest)
+        return [each for each in some if each.digests.model in ours]
+
+    async def _compare(self, sample: Sequence[Decision], states: Mapping[bytes, UserState]) -> None:
+        champion, candidate = self._champion, self._candidate
+        for scorer, other in ((champion, candidate), (candidate, champion)):
+            some = [each for each in sample if each.digests.model == scorer.digest]
+            if not some:
+                continue
+            paths = [self._encoder.encode(each.path) for each in some]
+            keys = [each.user_id.encode() for each in some]
+            try:
+                answers = await other.predict(paths, self._deadline_s, keys)
+            except PredictorError as error:
+                # The version has counted it; the guards look at the count.
+                logger.warning("no comparison, %s gave no scores: %s", other.digest, error)
+                continue
+            for decision, key, theirs in zip(some, keys, answers, strict=True):
+                assert decision.scores is not None
+                pair = decision.scores, theirs
+                self._add(decision, key, *(pair if scorer is champion else pair[::-1]), theirs)
+                self._resolve(key, states[key])
+
+    def _add(
+        self, decision: Decision, key: bytes, champion: Scores, candidate: Scores, other: Scores
+    ) -> None:
+        self._evidence.add_pair(champion, candidate, self._would_agree(decision, other))
+        waiting = _Waiting(
+            decision.path.steps[-1].event, champion.next_action, candidate.next_action
+        )
+        self._waiting[key] = waiting
+        self._waiting.move_to_end(key)
+        if len(self._waiting) > _WAITING:
+            self._waiting.popitem(last=False)
+
+    def _would_agree(self, decision: Decision, scores: Scores) -> bool:
+        """Whether the other's scores would have made the same choice."""
+        point = decision_point(
+            self._policy, decision.user_id, decision.event_id, decision.path, decision.now_ms
+        )
+        if point is None:
+            return True
+        again, _ = decide(point, scores, None, self._policy, decision.ledger, decision.digests)
+        return (again.kind, again.offer) == (decision.kind, decision.offer)
+
+    def _resolve(self, key: bytes, state: UserState) -> None:
+        """Counts the event after the scored one, if it has come."""
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            return
+        steps = state.path.steps
+        at = next((n for n, step in enumerate(steps) if step.event == waiting.event), None)
+        if at is not None and at + 1 == len(steps):
+            return
+        del self._waiting[key]
+        if at is not None:  # otherwise the path has long gone on
+            self._evidence.add_outcome(waiting.champion, waiting.candidate, steps[at + 1].action)

@@ -1,0 +1,121 @@
+"""Promise 7: a worse model does not stay. Nobody's hand puts it back, and it takes no minute."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from clickpath import simulation
+from serving.card import read_card
+from serving.embedded import shipped_model
+from stream.models.record import ACTIVE_KEY
+from tests.promises.versions import models, trained_on_shuffled_labels, twin_of_shipped
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+#: Clicks a second of the shop: a fast test that a slow machine still follows.
+RATE = 400
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained_on_shuffled_labels(tmp_path_factory.mktemp("bad") / "model")
+
+
+async def rolled_back(shop, timeout_s: float = 120) -> dict[str, object]:  # type: ignore[no-untyped-def]
+    """Waits for the end of the rollout; the status."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + timeout_s
+    status: dict[str, object] = {"phase": "shadow"}
+    while status["phase"] in ("shadow", "ramp"):
+        assert loop.time() < until_s, f"{status}\n{shop.log()}"
+        status = await models(shop, "status")
+    return status
+
+
+async def records_of_active(shop) -> list[tuple[int, dict[str, object]]]:  # type: ignore[no-untyped-def]
+    """What was written under `active`, with the broker's times."""
+    return [
+        (record.timestamp_ms, json.loads(record.value))
+        for record in await shop.on("models")
+        if record.key == ACTIVE_KEY
+    ]
+
+
+@pytest.mark.parametrize("how", ["in the shadow", "at 100 %"])
+async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_minute_by_itself(
+    make_shop, running, to_lines, tmp_path, bad, how
+) -> None:
+    shop = await make_shop(model_repository=str(tmp_path / "versions"))
+    version = (await models(shop, "add", str(bad)))["version"]
+    refused = await models(shop, "promote", version, fails=True)
+    assert "the gate refuses" in refused["complaint"]
+
+    for _ in range(2):
+        await running(shop)
+    lines = to_lines(simulation.simulate(30_000, 1_500, seed=29))
+    producing = asyncio.create_task(shop.produce(lines, events_per_s=RATE))
+    await models(shop, "promote", version, "--force", *(["--at-once"] if how == "at 100 %" else []))
+    status = await rolled_back(shop)
+    assert not producing.done(), "it was not under load"
+    producing.cancel()
+    await asyncio.wait([producing])
+    champion = read_card(shipped_model()).digest
+    assert (status["phase"], status["champion"]) == ("rolled-back", champion)
+    assert status["forced"] is True
+
+    (began_ms, _), *_, (ended_ms, _) = await records_of_active(shop)
+    decisions = [(each.timestamp_ms, json.loads(each.value)) for each in await shop.on("decisions")]
+    by_bad = [at_ms for at_ms, each in decisions if each["model"] == version]
+    print(
+        f"\nforced {how}: rolled back after {(ended_ms - began_ms) / 1000:.1f} s at {RATE} clicks "
+        f"a second, {len(by_bad)} of {len(decisions)} decisions were its: {status['reason']}"
+    )
+    assert ended_ms - began_ms < 60_000
+    assert bool(by_bad) == (how == "at 100 %")
+    assert all(at_ms < ended_ms + 5_000 for at_ms in by_bad)
+
+
+async def test_the_leading_worker_is_killed_and_the_bad_model_is_still_rolled_back(
+    make_shop, running, to_lines, tmp_path, bad
+) -> None:
+    shop = await make_shop(model_repository=str(tmp_path / "versions"), session_timeout_s="6")
+    version = (await models(shop, "add", str(bad)))["version"]
+    workers = [await running(shop), await running(shop)]
+    leaders = [each for each in workers if ("lag_events", "0") in await each.samples()]
+    lines = to_lines(simulation.simulate(30_000, 1_500, seed=31))
+    await models(shop, "promote", version, "--force", "--at-once")
+    [leader] = leaders
+    await leader.kill()
+    begun_s = time.monotonic()
+    producing = asyncio.create_task(shop.produce(lines, events_per_s=RATE))
+    status = await rolled_back(shop)
+    producing.cancel()
+    await asyncio.wait([producing])
+    print(f"\nwithout the leader: rolled back {time.monotonic() - begun_s:.1f} s after its death")
+    assert status["phase"] == "rolled-back"
+    assert time.monotonic() - begun_s < 60
+
+
+async def test_a_candidate_that_cannot_be_loaded_is_rolled_back_and_the_champion_decides_on(
+    make_shop, running, to_lines, tmp_path
+) -> None:
+    shop = await make_shop(model_repository=str(tmp_path / "versions"))
+    version = (await models(shop, "add", str(twin_of_shipped(tmp_path / "twin"))))["version"]
+    worker = await running(shop)
+    await models(shop, "promote", version, "--force")
+    graph = tmp_path / "versions" / version / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    # A new worker reads the changed file; the one that runs may have read it before.
+    await worker.stop()
+    worker = await running(shop)
+    await shop.produce(to_lines(simulation.simulate(2_000, 100, seed=37)))
+    status = await rolled_back(shop)
+    assert status["phase"] == "rolled-back"
+    assert "model.onnx has digest" in str(status["reason"])
+    await shop.handled(worker)
+    assert {json.loads(each.value)["model"] for each in await shop.on("decisions")} == {
+        read_card(shipped_model()).digest
+    }

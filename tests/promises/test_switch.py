@@ -1,0 +1,58 @@
+"""Promise 7: a switch drops no event, and every decision names the one model that scored it."""
+
+import asyncio
+import json
+
+import pytest
+
+from clickpath import simulation
+from serving.embedded import shipped_model
+from tests.promises.versions import models, twin_of_shipped
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+QUICK = ("--shadow-s", "1", "--steps", "10,50,100", "--step-s", "1", "--least-outcomes", "5")
+
+
+async def test_switches_under_load_lose_and_repeat_no_event(
+    make_shop, running, oracle, to_lines, prove_events, tmp_path
+) -> None:
+    shop = await make_shop(model_repository=str(tmp_path / "versions"))
+    twin = (await models(shop, "add", str(twin_of_shipped(tmp_path / "twin"))))["version"]
+    shipped = (await models(shop, "add", str(shipped_model())))["version"]
+    lines = to_lines(simulation.simulate(prove_events, prove_events // 20, seed=23))
+    expected = await oracle(shop, lines)
+
+    workers = [await running(shop), await running(shop)]
+    producing = asyncio.create_task(shop.produce(lines, events_per_s=prove_events / 40))
+    seen = [shipped]
+    # Up the steps once, and then to and fro as fast as the guards' outcomes come.
+    for candidate, how in (
+        (twin, QUICK),
+        (shipped, ("--at-once", "--step-s", "0", "--least-outcomes", "1")),
+        (twin, ("--at-once", "--step-s", "0", "--least-outcomes", "1")),
+    ):
+        ended = await models(shop, "promote", candidate, "--force", "--wait", *how)
+        assert (ended["phase"], ended["champion"]) == ("active", candidate), ended
+        seen.append(candidate)
+    assert not producing.done(), "the switches were not under load"
+    await producing
+    await shop.handled(workers[0])
+    assert [await worker.stop() for worker in workers] == [0, 0]
+
+    decisions = [json.loads(record.value) for record in await shop.on("decisions")]
+    scored = [each["model"] for each in decisions if each["scores"] is not None]
+    by_id = await shop.interventions()
+    print(
+        f"\n{len(seen) - 1} switches under {len(lines)} events: {len(decisions)} decisions, "
+        f"scored by twin {scored.count(twin)}, by shipped {scored.count(shipped)}"
+    )
+    assert {each["model"] for each in decisions} == {twin, shipped}
+    ids = [each["decision_id"] for each in decisions]
+    assert len(ids) == len({*ids}), "a decision was repeated"
+    assert {key: len(records) for key, records in by_id.items()} == dict.fromkeys(expected.ids, 1)
+    for each in decisions:  # what left names the model that its decision names
+        for record in by_id.get(each["decision_id"], []):
+            assert json.loads(record.value)["model"] == each["model"]
+    assert len(decisions) == expected.run.tally.decisions.total()
+    assert await shop.state_hash() == expected.state_hash
