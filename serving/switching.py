@@ -24,6 +24,7 @@ from typing import Final
 from clickpath.errors import PredictorError
 from clickpath.ids import draw
 from clickpath.scores import Scores
+from serving.call_counts import CallCounts, CountsCalls
 from serving.predictor import Predictor
 
 #: Of the candidate, after which it is not asked any more.
@@ -121,6 +122,7 @@ class SwitchingPredictor:
     def __init__(self, champion: Predictor) -> None:
         self.champion = Version(champion)
         self.candidacy: Candidacy | None = None
+        self._put_aside: list[CallCounts] = []
 
     @property
     def digest(self) -> str:
@@ -142,6 +144,8 @@ class SwitchingPredictor:
         after = self._at_work()
         for each in before:
             if each not in after:
+                if isinstance(each.predictor, CountsCalls):
+                    self._put_aside = [_sum([*self._put_aside, each.predictor.call_counts()])]
                 each.put_aside = True
                 if not each.in_hand:
                     await each.predictor.close()
@@ -188,6 +192,14 @@ class SwitchingPredictor:
             return {}
         return dict(zip(theirs, answers, strict=True))
 
+    def call_counts(self) -> CallCounts:
+        """Calls over the network of all versions so far; the breaker is the champion's."""
+        counting = [each.predictor for each in self._at_work()]
+        counts = [each.call_counts() for each in counting if isinstance(each, CountsCalls)]
+        total = _sum([*self._put_aside, *counts])
+        total.breaker = counts[0].breaker if counts else "closed"
+        return total
+
     async def close(self) -> None:
         """Closes all versions."""
         for each in self._at_work():
@@ -199,3 +211,12 @@ class SwitchingPredictor:
             self.candidacy.version if self.candidacy is not None else None,
         )
         return [each for each in versions if each is not None]
+
+
+def _sum(many: Iterable[CallCounts]) -> CallCounts:
+    total = CallCounts()
+    for each in many:
+        total.calls.update(each.calls)
+        total.retries += each.retries
+        total.refused += each.refused
+    return total

@@ -207,7 +207,9 @@ def _scrape(
     rollout: Rollout | None,
 ) -> bytes:
     """Brings the gauges up to date and makes the page."""
-    if isinstance(predictor, CountsCalls):
+    if rollout is not None:
+        metrics.count_calls(rollout.predictor.call_counts())
+    elif isinstance(predictor, CountsCalls):
         metrics.count_calls(predictor.call_counts())
     progress, now_ms = app.progress, clock()
     metrics.lag_events.clear()
@@ -225,5 +227,5 @@ def _scrape(
     metrics.info.clear()
     metrics.info.labels(digests.model, digests.policy, digests.encoder, __version__).set(1)
     if rollout is not None:
-        rollout.tell(metrics)
+        rollout.tell(metrics.models)
     return metrics.page()

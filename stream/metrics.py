@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -26,6 +27,32 @@ class Described:
     type: str
     labels: tuple[str, ...]
     meaning: str
+
+
+class ModelGauges:
+    """Which models decide, and what is known of a candidate; made by `gauge`."""
+
+    def __init__(self, gauge: Callable[..., Gauge]) -> None:
+        self.share = gauge(
+            "model_share",
+            "Share of the users for whom a model decides; role is champion or candidate.",
+            *("model", "role"),
+        )
+        self.paths = gauge(
+            "model_paths", "Paths that a model at work has scored since it was loaded.", "model"
+        )
+        self.candidate = gauge(
+            "candidate",
+            "What this worker knows of a candidate beside the champion, by figure; "
+            "docs/models.md explains them.",
+            "figure",
+        )
+        self.rolled_back = gauge(
+            "rolled_back", "1 while the newest record on the models topic is a rollback."
+        )
+        self.refused = gauge(
+            "model_refused", "1 while the model that the models topic names cannot be loaded here."
+        )
 
 
 class Metrics:
@@ -91,26 +118,7 @@ class Metrics:
         self.archive_wanted = gauge(
             "archive_wanted", "1 where the settings name an archive beside this worker."
         )
-        self.model_share = gauge(
-            "model_share",
-            "Share of the users for whom a model decides; role is champion or candidate.",
-            *("model", "role"),
-        )
-        self.model_paths = gauge(
-            "model_paths", "Paths that a model at work has scored since it was loaded.", "model"
-        )
-        self.candidate = gauge(
-            "candidate",
-            "What this worker knows of a candidate beside the champion, by figure; "
-            "docs/models.md explains them.",
-            "figure",
-        )
-        self.rolled_back = gauge(
-            "rolled_back", "1 while the newest record on the models topic is a rollback."
-        )
-        self.model_refused = gauge(
-            "model_refused", "1 while the model that the models topic names cannot be loaded here."
-        )
+        self.models = ModelGauges(gauge)
         self.info = gauge(
             "info", "Always 1; the digests that decide.", "model", "policy", "encoder", "version"
         )

@@ -19,7 +19,7 @@ from serving.promotion import read_promotion
 from stream.commands.arguments import add_brokers, parser, print_result, settings_of, wall_clock_ms
 from stream.models.record import ACTIVE_KEY, Guards, Plan, Standing, begun, rolled_back, to_json
 from stream.models.topic import Known
-from stream.models.wiring import repository_of
+from stream.models.wiring import versions_of
 from stream.producing import produce
 from stream.reading import read_topic
 from stream.settings import Settings
@@ -36,7 +36,7 @@ def models(argv: Sequence[str]) -> int:
     )
     if options.action == "add":
         key = Path(options.sign) if options.sign else None
-        version = repository_of(settings).put(Path(_named(options)), key)
+        version = versions_of(settings).put(Path(_named(options)), key)
         print_result({"version": version}, as_json=options.json)
         return 0
     known = asyncio.run(_known(settings))
@@ -129,7 +129,7 @@ async def _known(settings: Settings) -> Known:
 
 
 def _list(settings: Settings, known: Known, *, as_json: bool) -> int:
-    repository, standing = repository_of(settings), known.standing
+    repository, standing = versions_of(settings), known.standing
     versions: list[dict[str, object]] = []
     for version in repository.versions():
         role = ""
@@ -166,7 +166,7 @@ def _promoted(
             f"{standing.candidate} is being tried ({standing.phase}, {standing.share_pct:g} %); "
             "`clickpath models rollback` ends that"
         )
-    directory, card = repository_of(settings).checked(version)
+    directory, card = versions_of(settings).checked(version)
     encoder = Encoder(settings.window)
     if card.encoder != encoder.fingerprint:
         raise ModelMismatch(

@@ -15,9 +15,9 @@ from clickpath.scores import Scores
 from clickpath.vocabulary import ACTIONS
 from clickpath.wire.records import decision_from_json
 from serving.predictor import Predictor
-from serving.repository import EmbeddedSource
+from serving.versions import EmbeddedSource
 from stream.commands.arguments import parser, print_result, settings_of
-from stream.models.wiring import repository_of
+from stream.models.wiring import versions_of
 from stream.reading import read_topic
 from stream.settings import Settings
 from stream.wiring import make_policy, make_predictor
@@ -127,7 +127,7 @@ async def _score_again(
 async def _predictor_of(settings: Settings, encoder: Encoder, version: str) -> Predictor | None:
     """The model that scored, from the repository; else the one that the settings name."""
     if settings.model_repository:
-        repository = repository_of(settings)
+        repository = versions_of(settings)
         if repository.has(version):
             return await EmbeddedSource(repository, encoder).load(version)
     return make_predictor(settings, encoder)

@@ -28,10 +28,10 @@ from clickpath.encoding import Encoder
 from clickpath.errors import ModelMismatch, PredictorError
 from clickpath.policy import Policy
 from serving.predictor import Predictor
-from serving.repository import ModelSource
 from serving.switching import FAILURES_IN_A_ROW, Candidacy, SwitchingPredictor, Version
+from serving.versions import ModelSource
 from stream.handler import Outcome
-from stream.metrics import Metrics
+from stream.metrics import ModelGauges
 from stream.models.evidence import Evidence, added
 from stream.models.record import ACTIVE_KEY, Standing, advanced, rolled_back, to_json
 from stream.models.topic import REPORT_PREFIX, Follower, Known, Report, Sent
@@ -126,26 +126,23 @@ class Rollout:
             await self._trial.stop()
         await self._follower.stop()
 
-    def tell(self, metrics: Metrics) -> None:
+    def tell(self, gauges: ModelGauges) -> None:
         """Brings the gauges up to date."""
-        champion, candidacy, standing = (
-            self.predictor.champion,
-            self.predictor.candidacy,
-            self.known.standing,
-        )
-        for gauge in (metrics.model_share, metrics.model_paths, metrics.candidate):
+        champion, candidacy = self.predictor.champion, self.predictor.candidacy
+        for gauge in (gauges.share, gauges.paths, gauges.candidate):
             gauge.clear()
         share = candidacy.share if candidacy is not None else 0.0
-        metrics.model_share.labels(champion.digest, "champion").set(1 - share)
-        metrics.model_paths.labels(champion.digest).set(champion.paths)
+        gauges.share.labels(champion.digest, "champion").set(1 - share)
+        gauges.paths.labels(champion.digest).set(champion.paths)
         if candidacy is not None:
-            metrics.model_share.labels(candidacy.version.digest, "candidate").set(share)
-            metrics.model_paths.labels(candidacy.version.digest).set(candidacy.version.paths)
+            gauges.share.labels(candidacy.version.digest, "candidate").set(share)
+            gauges.paths.labels(candidacy.version.digest).set(candidacy.version.paths)
         if self._trial is not None:
             for name, value in self._trial.evidence.figures().items():
-                metrics.candidate.labels(name).set(value)
-        metrics.rolled_back.set(standing is not None and standing.phase == "rolled-back")
-        metrics.model_refused.set(self._failed is not None)
+                gauges.candidate.labels(name).set(value)
+        standing = self.known.standing
+        gauges.rolled_back.set(standing is not None and standing.phase == "rolled-back")
+        gauges.refused.set(self._failed is not None)
 
     def after_chunk(self, outcome: Outcome) -> None:
         """Looks at what a chunk came to; nothing waits."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from clickpath.encoding import Encoder
 from clickpath.errors import ConfigError
 from serving.predictor import Predictor
-from serving.repository import EmbeddedSource, Repository
 from serving.switching import SwitchingPredictor
+from serving.versions import EmbeddedSource, VersionFolder
 from stream.batch.app import BatchApp
 from stream.models.rollout import Rollout
 from stream.models.topic import Follower, Known
@@ -17,7 +17,7 @@ from stream.settings import Settings
 from stream.wiring import make_policy, model_directory
 
 
-def repository_of(settings: Settings) -> Repository:
+def versions_of(settings: Settings) -> VersionFolder:
     """The model repository that the settings name.
 
     Raises:
@@ -26,7 +26,7 @@ def repository_of(settings: Settings) -> Repository:
     if not settings.model_repository:
         raise ConfigError("CLICKPATH_MODEL_REPOSITORY is not set: there is no model repository")
     key = settings.model_public_key_file
-    return Repository(Path(settings.model_repository), Path(key) if key else None)
+    return VersionFolder(Path(settings.model_repository), Path(key) if key else None)
 
 
 def switching(settings: Settings, predictor: Predictor | None) -> SwitchingPredictor | None:
@@ -58,7 +58,7 @@ def make_rollout(
     return Rollout(
         predictor=predictor,
         source=EmbeddedSource(
-            repository_of(settings), encoder, {predictor.digest: model_directory(settings)}
+            versions_of(settings), encoder, {predictor.digest: model_directory(settings)}
         ),
         follower=Follower(app.plain_consumer, topics.models, known),
         known=known,

@@ -45,7 +45,7 @@ VERSION_FILES: Final = (
 _VERSION: Final = re.compile(r"[0-9a-f]{16}")
 
 
-class Repository:
+class VersionFolder:
     """A folder of versions.
 
     Args:
@@ -157,7 +157,7 @@ class EmbeddedSource:
     """
 
     def __init__(
-        self, repository: Repository, encoder: Encoder, given: Mapping[str, Path] | None = None
+        self, repository: VersionFolder, encoder: Encoder, given: Mapping[str, Path] | None = None
     ) -> None:
         self._repository = repository
         self._encoder = encoder

@@ -16,16 +16,16 @@ from cryptography.hazmat.primitives.serialization import (
 from clickpath.encoding import Encoder
 from clickpath.errors import ConfigError, ModelMismatch, UsageError
 from serving.card import Card
-from serving.repository import EmbeddedSource, Repository
+from serving.versions import EmbeddedSource, VersionFolder
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    return Repository(tmp_path / "versions")
+def repository(tmp_path: Path) -> VersionFolder:
+    return VersionFolder(tmp_path / "versions")
 
 
 def test_a_version_is_named_by_its_digest_and_put_in_once(
-    repository: Repository, model_directory: Path, card: Card
+    repository: VersionFolder, model_directory: Path, card: Card
 ) -> None:
     assert repository.put(model_directory) == card.digest
     assert repository.put(model_directory) == card.digest
@@ -36,7 +36,7 @@ def test_a_version_is_named_by_its_digest_and_put_in_once(
 
 
 def test_what_is_not_of_a_model_is_left_out_and_nothing_lies_about(
-    repository: Repository, model_directory: Path, card: Card
+    repository: VersionFolder, model_directory: Path, card: Card
 ) -> None:
     (model_directory / "examples").mkdir()
     (model_directory / "notes.txt").write_text("mine")
@@ -47,7 +47,7 @@ def test_what_is_not_of_a_model_is_left_out_and_nothing_lies_about(
 
 
 def test_a_directory_without_a_model_leaves_no_trace(
-    repository: Repository, tmp_path: Path
+    repository: VersionFolder, tmp_path: Path
 ) -> None:
     with pytest.raises(ModelMismatch, match="no model card"):
         repository.put(tmp_path)
@@ -56,7 +56,7 @@ def test_a_directory_without_a_model_leaves_no_trace(
 
 @pytest.mark.parametrize("file", ["model.onnx", "card.json", "more.bin"])
 def test_a_version_that_was_changed_is_refused(
-    repository: Repository, model_directory: Path, card: Card, file: str
+    repository: VersionFolder, model_directory: Path, card: Card, file: str
 ) -> None:
     repository.put(model_directory)
     with (repository.folder / card.digest / file).open("ab") as changed:
@@ -66,7 +66,7 @@ def test_a_version_that_was_changed_is_refused(
 
 
 def test_a_version_under_another_ones_name_is_refused(
-    repository: Repository, model_directory: Path, card: Card
+    repository: VersionFolder, model_directory: Path, card: Card
 ) -> None:
     repository.put(model_directory)
     other = "f" * 16
@@ -76,12 +76,14 @@ def test_a_version_under_another_ones_name_is_refused(
 
 
 @pytest.mark.parametrize("version", ["0" * 16, "../../etc", ""])
-def test_a_version_that_is_not_there_is_one_sentence(repository: Repository, version: str) -> None:
+def test_a_version_that_is_not_there_is_one_sentence(
+    repository: VersionFolder, version: str
+) -> None:
     with pytest.raises(ModelMismatch, match="there is no version"):
         repository.checked(version)
 
 
-def test_a_repository_that_is_not_there_cannot_be_listed(repository: Repository) -> None:
+def test_a_repository_that_is_not_there_cannot_be_listed(repository: VersionFolder) -> None:
     with pytest.raises(UsageError, match="cannot read the model repository"):
         repository.versions()
 
@@ -95,19 +97,19 @@ def test_a_signature_is_demanded_where_there_is_a_key(
     public.write_bytes(
         key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
-    signed = Repository(tmp_path / "signed", public)
+    signed = VersionFolder(tmp_path / "signed", public)
     version = signed.put(model_directory, private)
     signed.checked(version)
-    unsigned = Repository(tmp_path / "unsigned", public)
+    unsigned = VersionFolder(tmp_path / "unsigned", public)
     unsigned.put(model_directory)
     with pytest.raises(ModelMismatch, match=r"manifest\.sig"):
         unsigned.checked(version)
     with pytest.raises(ConfigError, match="nowhere"):
-        Repository(tmp_path, tmp_path / "nowhere")
+        VersionFolder(tmp_path, tmp_path / "nowhere")
 
 
 async def test_a_version_is_loaded_from_the_repository_and_the_model_given_beside_it(
-    repository: Repository, model_directory: Path, card: Card, encoder: Encoder
+    repository: VersionFolder, model_directory: Path, card: Card, encoder: Encoder
 ) -> None:
     given = EmbeddedSource(repository, encoder, {card.digest: model_directory})
     predictor = await given.load(card.digest)
