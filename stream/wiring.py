@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
@@ -12,6 +13,9 @@ from serving.predictor import Predictor
 from stream.handler import Handler
 from stream.settings import Settings
 from stream.spans import Tracer
+
+if TYPE_CHECKING:
+    from serving.triton.client import CallHeaders
 
 
 def make_policy(settings: Settings) -> Policy:
@@ -70,8 +74,18 @@ def _triton_predictor(settings: Settings, encoder: Encoder) -> Predictor:
         admin_key_file=file(settings.triton_admin_key_file),
     )
     return TritonPredictor(
-        address, encoder, model=settings.triton_model, version=settings.triton_version
+        address,
+        encoder,
+        model=settings.triton_model,
+        version=settings.triton_version,
+        call_headers=_trace_headers() if settings.otlp_endpoint else None,
     )
+
+
+def _trace_headers() -> CallHeaders:
+    from stream.tracing import current_headers
+
+    return current_headers
 
 
 def make_handler(settings: Settings, predictor: Predictor | None, encoder: Encoder) -> Handler:

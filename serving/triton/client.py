@@ -6,7 +6,7 @@ tritonclient's errors become ours here, by the table of `serving.triton.answers`
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -19,6 +19,9 @@ from clickpath.errors import ConfigError, ModelMismatch, UsageError
 from serving.repository.fingerprints import PARAMETER, Fingerprints
 from serving.triton.address import Address
 from serving.triton.answers import Meaning, meaning_of
+
+#: Makes the headers of a question at the time when it is asked.
+CallHeaders = Callable[[], Mapping[str, str]]
 
 _INPUT = "paths"
 _QUICK_S = 2.0
@@ -131,16 +134,24 @@ class VersionClient:
         address: Of the server.
         model: Name of the model.
         loaded: The version.
+        call_headers: Gives the headers of each question; None sends none.
 
     It must be made where an event loop runs.
     """
 
-    def __init__(self, address: Address, model: str, loaded: Loaded) -> None:
+    def __init__(
+        self,
+        address: Address,
+        model: str,
+        loaded: Loaded,
+        call_headers: CallHeaders | None = None,
+    ) -> None:
         self._client = asynchronous.InferenceServerClient(**address.client_arguments())
         self._address = address
         self._model = model
         self._loaded = loaded
         self._version = str(loaded.version)
+        self._call_headers = call_headers
 
     async def infer(
         self, slot: Slot, paths: npt.NDArray[np.int64], deadline_s: float
@@ -165,6 +176,7 @@ class VersionClient:
                 [slot.input],
                 model_version=self._version,
                 outputs=slot.outputs,
+                headers=None if self._call_headers is None else dict(self._call_headers()),
                 # Nobody waits longer than the call, so the server's queue need not keep it longer.
                 timeout=max(int(deadline_s * 1e6), 1),
                 client_timeout=deadline_s,

@@ -40,7 +40,7 @@ from serving.outputs import (
 from serving.triton.address import Address
 from serving.triton.answers import Meaning, error_of, may_repeat, speaks_of_health
 from serving.triton.breaker import Breaker
-from serving.triton.client import CallFailed, Slot, VersionClient, loaded_version
+from serving.triton.client import CallFailed, CallHeaders, Slot, VersionClient, loaded_version
 from serving.triton.retries import RetryBudget
 
 _RETRY_PAUSE_S: Final = 0.02
@@ -62,6 +62,8 @@ class TritonPredictor:
         threshold: Failed calls in a row after which the server is left alone.
         pause_s: How long it is left alone before the next knock.
         wait_s: How long the server may be missing at the start.
+        call_headers: Gives the headers of each call, such as the context of a trace; None sends
+            none.
 
     Raises:
         ModelMismatch: The version does not fit the encoder.
@@ -81,8 +83,10 @@ class TritonPredictor:
         threshold: int = 3,
         pause_s: float = 2.0,
         wait_s: float = 30.0,
+        call_headers: CallHeaders | None = None,
     ) -> None:
         self._address = address
+        self._call_headers = call_headers
         self._model = model
         self._name = f"model {model} at {address.url}"
         self._loaded = loaded_version(address, model, version, wait_s=wait_s)
@@ -229,7 +233,9 @@ class TritonPredictor:
             raise PredictorUnavailable(f"the {self._name} was closed")
         if self._client is None:
             # Not before a loop runs.
-            self._client = VersionClient(self._address, self._model, self._loaded)
+            self._client = VersionClient(
+                self._address, self._model, self._loaded, self._call_headers
+            )
         return self._client
 
     async def _knock(self) -> bool:
