@@ -52,6 +52,9 @@ COMMANDS: dict[str, Command] = {
         "stream.commands.state:state", "hash of all users' states, read from the changelog"
     ),
     "dlq": Command("stream.commands.dlq:dlq", "list, redrive: the events that were refused"),
+    "pseudonym": Command(
+        "stream.commands.pseudonym:pseudonym", "the pseudonym of a user, by the configured key"
+    ),
     "archive": Command(
         "stream.commands.archive:archive", "write accepted clicks and decisions to Parquet"
     ),

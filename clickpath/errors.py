@@ -59,6 +59,7 @@ BAD_EVENT_CODES = frozenset(
         "out_of_range",  # a number or text beyond its limit
         "bad_timestamp",  # a time that cannot be read
         "future_timestamp",  # a time further ahead of now than clocks drift
+        "personal_data",  # an id that looks like an e-mail address, a phone number or a card
     }
 )
 

@@ -33,6 +33,7 @@ from clickpath.encoding import Encoder
 from clickpath.errors import BadEvent, PredictorError
 from clickpath.ledger import Ledger
 from clickpath.policy import Policy
+from clickpath.pseudonym import Edge, open_edge
 from clickpath.scores import Scores
 from clickpath.vocabulary import ACTION_ID, OTHER
 from clickpath.window import OpenPath, Verdict, Window
@@ -41,6 +42,7 @@ from clickpath.wire.records import decision_to_json, intervention_to_json
 from clickpath.wire.state import NEW_USER, UserState
 from serving.predictor import Predictor
 from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.returned import Returns
 from stream.spans import ChunkTrace, Headers
 from stream.tally import Tally
 from stream.topics import Topics
@@ -71,6 +73,7 @@ class Outcome:
 class _User:
     """A user while a chunk is handled."""
 
+    user_id: str
     key: bytes
     stamp: int
     path: OpenPath
@@ -97,6 +100,7 @@ class Handler:
         topics: Where records go.
         deadline_s: How long the model may take for one call.
         max_future_ms: How far ahead of now an event time may be.
+        edge: Makes the user ids that leave of those that come.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Handler:
         topics: Topics,
         deadline_s: float,
         max_future_ms: int,
+        edge: Edge = open_edge,
     ) -> None:
         self._encoder = encoder
         self._policy = policy
@@ -115,6 +120,8 @@ class Handler:
         self._topics = topics
         self._deadline_s = deadline_s
         self._max_future_ms = max_future_ms
+        self._edge = edge
+        self._returns = Returns(topics, pseudonyms=edge is not open_edge)
         self._of_model: dict[str, Digests] = {}
 
     @property
@@ -146,7 +153,7 @@ class Handler:
         """
         tally = Tally()
         outputs: list[OutputRecord] = []
-        work = _Work(users, self._encoder.window)
+        work = _Work(users, self._encoder.window, self._edge)
         due = self._read_and_push(chunk, work, outputs, tally, now_ms)
         if trace is not None:
             trace.due(each.record for each in due)
@@ -163,19 +170,19 @@ class Handler:
         now_ms: int,
     ) -> list[_Due]:
         policy = self._policy
-        index, max_future_ms = policy.index, self._max_future_ms
+        index, max_future_ms, personal = policy.index, self._max_future_ms, tally.personal
         accepted = not_eligible = 0
         due: list[_Due] = []
         for record in chunk.records:
             try:
-                user_id, event_id, step = parse_arrival(
-                    record.value, record.headers, now_ms, max_future_ms
+                given_id, event_id, step = parse_arrival(
+                    record.value, record.headers, now_ms, max_future_ms, personal
                 )
+                user = work[given_id]
             except BadEvent as error:
                 tally.dead_letters[error.code] += 1
-                outputs.append(self._dead_letter(chunk, record, error))
+                outputs.append(self._returns.dead_letter(chunk, record, error))
                 continue
-            user = work[user_id]
             offset = record.offset
             if offset <= user.stamp:
                 tally.skipped += 1
@@ -187,7 +194,8 @@ class Handler:
                 continue
             if verdict is Verdict.LATE:
                 tally.late += 1
-                outputs.append(self._late(chunk, record, path.last.ts_ms - step.ts_ms))
+                behind_ms = path.last.ts_ms - step.ts_ms
+                outputs.append(self._returns.late(chunk, record, behind_ms))
                 continue
             accepted += 1
             if step.action == _OTHER:
@@ -200,6 +208,7 @@ class Handler:
             if not kinds:
                 not_eligible += 1
                 continue
+            user_id = user.user_id
             holdout = in_holdout(policy, user_id)
             point = DecisionPoint(user_id, event_id, step.ts_ms, path.view(), kinds, holdout)
             due.append(_Due(user, record, point))
@@ -286,52 +295,28 @@ class Handler:
             (("clickpath-cause-timestamp-ms", b"%d" % each.record.timestamp_ms), *carried),
         )
 
-    def _dead_letter(self, chunk: Chunk, record: RawRecord, error: BadEvent) -> OutputRecord:
-        return self._returned(
-            self._topics.dead_letter,
-            chunk,
-            record,
-            ("clickpath-reason", error.code.encode()),
-            ("clickpath-error", str(error).encode("utf-8", "backslashreplace")),
-        )
-
-    def _late(self, chunk: Chunk, record: RawRecord, behind_ms: int) -> OutputRecord:
-        return self._returned(
-            self._topics.late,
-            chunk,
-            record,
-            ("clickpath-reason", b"late"),
-            ("clickpath-behind-ms", b"%d" % behind_ms),
-        )
-
-    @staticmethod
-    def _returned(
-        topic: str, chunk: Chunk, record: RawRecord, *why: tuple[str, bytes]
-    ) -> OutputRecord:
-        """The record as it came, with the reason and its origin behind its own headers."""
-        headers = (
-            *record.headers,
-            *why,
-            ("clickpath-origin-topic", chunk.topic.encode()),
-            ("clickpath-origin-partition", b"%d" % chunk.partition),
-            ("clickpath-origin-offset", b"%d" % record.offset),
-            ("clickpath-origin-timestamp-ms", b"%d" % record.timestamp_ms),
-        )
-        return OutputRecord(topic, record.key, record.value, headers)
-
 
 class _Work(dict[str, _User]):
-    """The users of one chunk, changed in place; those not met yet are taken from their states."""
+    """The users of one chunk by the ids that came, changed in place.
 
-    def __init__(self, users: Mapping[bytes, UserState], window: Window) -> None:
+    Those not met yet are taken from their states; here they pass the edge, once a chunk.
+    """
+
+    def __init__(self, users: Mapping[bytes, UserState], window: Window, edge: Edge) -> None:
         self._users = users
         self._window = window
+        self._edge = edge
 
-    def __missing__(self, user_id: str) -> _User:
+    def __missing__(self, given_id: str) -> _User:
+        user_id = self._edge(given_id)
+        if user_id != given_id:
+            # The id may come in both forms.
+            user = self[given_id] = self[user_id]
+            return user
         key = user_id.encode("utf-8")
         state = self._users.get(key, NEW_USER)
         path = OpenPath(state.path, self._window)
-        user = self[user_id] = _User(key, state.stamp, path, state.ledger)
+        user = self[user_id] = _User(user_id, key, state.stamp, path, state.ledger)
         return user
 
     def states(self) -> dict[bytes, UserState]:

@@ -8,6 +8,7 @@ In a file a letter is one JSON object:
     key      text, {"hex": ...} for bytes that are no UTF-8 text, or null
     value    likewise
     headers  the record's own headers, pairs of name and content, likewise
+    left_out true if key, value and headers have to be fetched from the origin; else absent
 
 A record that does not fit on a topic even so - compressed, it may hold far more than the limit of
 its own topic - is cut down, and says so in the header `clickpath-cut-from-bytes`.
@@ -23,8 +24,7 @@ from clickpath.errors import UsageError
 from stream.batch.outputs import size_bytes
 from stream.batch.records import OutputRecord
 from stream.reading import StoredRecord
-
-PREFIX: Final = "clickpath-"
+from stream.returned import LEFT_OUT, PREFIX
 
 #: What is left of a value, or a key, that is cut: enough to see what it is.
 _KEPT_BYTES: Final = 64 << 10
@@ -44,6 +44,7 @@ class Letter:
         value: The record's bytes, untouched (or mended, when read from a file).
         own_headers: The headers that the record had before it was refused.
         where: Where the letter lies, for messages.
+        left_out: Whether key, value and headers are not here but where the origin says.
     """
 
     origin: tuple[str, int, int]
@@ -53,6 +54,7 @@ class Letter:
     value: bytes | None
     own_headers: Headers
     where: str
+    left_out: bool = False
 
     def to_json(self) -> dict[str, object]:
         """The letter as it stands in a file."""
@@ -64,6 +66,7 @@ class Letter:
             "key": text_of(self.key),
             "value": text_of(self.value),
             "headers": [[name, text_of(content)] for name, content in self.own_headers],
+            **({"left_out": True} if self.left_out else {}),
         }
 
 
@@ -112,6 +115,7 @@ def letter_from_record(record: StoredRecord) -> Letter:
         value=record.value,
         own_headers=tuple(h for h in record.headers if not h[0].startswith(PREFIX)),
         where=where,
+        left_out=LEFT_OUT in ours,
     )
 
 
@@ -133,6 +137,8 @@ def letter_from_json(fields: Any, where: str) -> Letter:
                 (str(name), bytes_of(content)) for name, content in fields["headers"]
             ),
             where=where,
+            # A line with a value has been mended.
+            left_out=bool(fields.get("left_out")) and not fields["value"],
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{where} is no dead letter: {error!r}") from error

@@ -98,6 +98,11 @@ class Metrics:
         )
         self._seen = CallCounts()
         self._unknown = counter("unknown_types", "Accepted events of an unknown type.")
+        self._personal = counter(
+            "personal_fields",
+            "Fields that looked like personal data and were left out, by kind.",
+            "kind",
+        )
         self.chunk_seconds = histogram(
             "chunk_seconds",
             "Time from the start of a chunk to the acknowledgement of its outputs.",
@@ -139,6 +144,7 @@ class Metrics:
             (self._sent, tally.interventions),
             (self._avoided, tally.inference_avoided),
             (self._fallbacks, tally.fallbacks),
+            (self._personal, tally.personal),
         ):
             for label, count in counts.items():
                 if count:

@@ -56,6 +56,11 @@ class WorkerProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     @property
+    def pages(self) -> str:
+        """Where its pages are."""
+        return f"http://{_HOST}:{self._port}"
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         assert self._process is not None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Final, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from clickpath.errors import UsageError
 from stream.connection import Connection
@@ -13,6 +13,9 @@ from stream.refusals import started
 
 #: How long to wait for records before looking again whether the end is reached.
 _WAIT_MS: Final = 200
+
+#: How long a broker may take for a record before it counts as gone.
+_PATIENCE_MS: Final = 5_000
 
 
 class StoredRecord(NamedTuple):
@@ -69,18 +72,49 @@ async def read_topic(connection: Connection, topic: str) -> AsyncIterator[Stored
                 if mark is not None:
                     ends[partition] = max(ends[partition], mark)
                     unseen.remove(partition)
-            for partition, records in fetched.items():
+            for records in fetched.values():
                 for record in records:
-                    yield StoredRecord(
-                        record.topic,
-                        partition.partition,
-                        record.offset,
-                        record.timestamp,
-                        record.key,
-                        record.value,
-                        tuple(record.headers),
-                    )
+                    yield _stored(record)
             for partition in missing - unseen:
                 if await consumer.position(partition) >= ends[partition]:
                     missing.remove(partition)
                     consumer.pause(partition)
+
+
+async def read_records(
+    connection: Connection, wanted: Mapping[TopicPartition, Collection[int]]
+) -> AsyncIterator[StoredRecord]:
+    """Yields the records at these offsets that are still there, in order within a partition.
+
+    Raises:
+        Unreachable: No broker can be spoken to.
+        Denied: The user may not read one of the topics.
+    """
+    async with started(_consumer(connection), connection) as consumer:
+        for partition, offsets in wanted.items():
+            consumer.assign([partition])
+            begin = (await consumer.beginning_offsets([partition]))[partition]
+            missing = sorted(each for each in offsets if each >= begin)
+            while missing:
+                consumer.seek(partition, missing[0])
+                fetched = await consumer.getmany(timeout_ms=_PATIENCE_MS, max_records=5000)
+                records = fetched.get(partition)
+                if not records:
+                    break
+                chosen = set(missing)
+                for record in records:
+                    if record.offset in chosen:
+                        yield _stored(record)
+                missing = [each for each in missing if each > records[-1].offset]
+
+
+def _stored(record: ConsumerRecord) -> StoredRecord:
+    return StoredRecord(
+        record.topic,
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        tuple(record.headers),
+    )

@@ -83,6 +83,11 @@ class Settings(BaseModel):
     models_topic: _TopicName = Field(
         "models", description="Topic that says which model decides, compacted."
     )
+    pseudonym_key_file: str = Field(
+        "",
+        description="File with the secret that makes pseudonyms of user ids, at least 16 bytes; "
+        "empty to leave user ids as they come.",
+    )
     policy: str = Field("", description="Policy file; empty for the one that is shipped.")
     model: str = Field(
         "shipped",

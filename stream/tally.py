@@ -25,6 +25,7 @@ class Tally:
         inference_avoided: Accepted events that needed no scores, by reason.
         fallbacks: Decisions without the scores that they needed, by reason.
         unknown_types: Accepted events of a type that the vocabulary lacks.
+        personal: Fields that looked like personal data and were left out, by kind.
     """
 
     skipped: int = 0
@@ -39,6 +40,7 @@ class Tally:
     inference_avoided: Counter[str] = field(default_factory=Counter)
     fallbacks: Counter[str] = field(default_factory=Counter)
     unknown_types: int = 0
+    personal: Counter[str] = field(default_factory=Counter)
 
     @property
     def events_in(self) -> int:
@@ -72,5 +74,6 @@ class Tally:
             "inference_avoided": dict(sorted(self.inference_avoided.items())),
             "fallbacks": dict(sorted(self.fallbacks.items())),
             "unknown_types": self.unknown_types,
+            "personal": dict(sorted(self.personal.items())),
             "skipped": self.skipped,
         }

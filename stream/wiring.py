@@ -9,6 +9,7 @@ from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
 from clickpath.policy import Policy
 from clickpath.policy_file import default_policy, load_policy
+from clickpath.pseudonym import Edge, open_edge, pseudonyms
 from serving.predictor import Predictor
 from stream.handler import Handler
 from stream.settings import Settings
@@ -32,6 +33,22 @@ def make_policy(settings: Settings) -> Policy:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the policy {settings.policy}: {error}") from error
     return load_policy(text, settings.policy)
+
+
+def make_edge(settings: Settings) -> Edge:
+    """What makes pseudonyms, with the key in the file that the settings name.
+
+    Raises:
+        UsageError: The file cannot be read.
+        ConfigError: It holds no key.
+    """
+    if not settings.pseudonym_key_file:
+        return open_edge
+    try:
+        key = Path(settings.pseudonym_key_file).read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"cannot read the key of the pseudonyms: {error}") from error
+    return pseudonyms(key)
 
 
 def make_predictor(settings: Settings, encoder: Encoder) -> Predictor | None:
@@ -97,6 +114,7 @@ def make_handler(settings: Settings, predictor: Predictor | None, encoder: Encod
         topics=settings.topics,
         deadline_s=settings.predict_deadline_s,
         max_future_ms=settings.max_future_s * 1000,
+        edge=make_edge(settings),
     )
 
 

@@ -13,6 +13,7 @@ them. Nothing is converted: a number in a text is of the wrong type, and so are 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from clickpath.steps import CART_ACTIONS, UNKNOWN_PRICE, Arrival, Line, Step
 from clickpath.vocabulary import ACTION_ID, OTHER, SEGMENT_ACTIONS, canonical_action
 from clickpath.wire.envelope import NO_ENVELOPE, Envelope
 from clickpath.wire.payload import shown
+from clickpath.wire.personal import kind_of, plain
 
 VERSION: Final = 1
 
@@ -74,6 +76,7 @@ def read_plain(record: dict[str, Any]) -> Arrival | None:
 
     This runs for nearly every event, so it only asks whether all is well, and makes no `Click`.
     What it takes, `read` takes too, and reads alike; what is wrong with the rest `read` finds out.
+    What looks like personal data it does not take: `personal.screened` is to see it.
     """
     try:
         event_id, user_id = record["event_id"], record["user_id"]
@@ -95,6 +98,7 @@ def read_plain(record: dict[str, Any]) -> Arrival | None:
         and 0 < len(event_id) <= MAX_ID_CHARS
         and type(user_id) is str
         and 0 < len(user_id) <= MAX_ID_CHARS
+        and plain(event_id) is not None
         and type(name) is str
         and 0 < len(name) <= MAX_ID_CHARS
         and type(ts_ms) is int
@@ -107,13 +111,19 @@ def read_plain(record: dict[str, Any]) -> Arrival | None:
         and 0 <= quantity <= MAX_QUANTITY
     ):
         return None
-    action = _ACTION_OF.get(name, _OTHER)
+    action = _ACTION_OF.get(name)
+    if action is None:
+        if kind_of(name):
+            return None
+        action = _OTHER
     if type(item_id) is str and 0 < len(item_id) <= MAX_ID_CHARS:
+        item, kind = _token(item_id), _token(category) if category else 0
+        if item < 0 or kind < 0:
+            return None
         price = UNKNOWN_PRICE if price_cents is None else price_cents
         lines = (Line(item_id, quantity, price),) if action in CART_ACTIONS else ()
         if value_cents is None:
             value_cents = 0 if price_cents is None else min(quantity * price_cents, MAX_CENTS)
-        item, kind = token_hash(item_id), token_hash(category) if category else 0
         values = (ts_ms, event_hash(event_id), action, item, kind, price, value_cents, lines)
     elif product is record and _SHORT_FORM.isdisjoint(record):
         worth = value_cents or 0
@@ -121,6 +131,12 @@ def read_plain(record: dict[str, Any]) -> Arrival | None:
     else:
         return None
     return user_id, event_id, _new_tuple(Step, values)
+
+
+@lru_cache(maxsize=1 << 16)
+def _token(text: str) -> int:
+    """`token_hash`, or a negative number for a text that looks like personal data."""
+    return token_hash(text) if kind_of(text) is None else -1
 
 
 def _check_version(record: dict[str, Any]) -> None:

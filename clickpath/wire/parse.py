@@ -13,6 +13,7 @@ msgpack carries Clickpath's own form only.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from clickpath.steps import Arrival, arrival_of
 from clickpath.wire import canonical, cloudevents, ga4, segment
 from clickpath.wire.envelope import NO_ENVELOPE, Envelope
 from clickpath.wire.payload import read_json, read_msgpack, shown
+from clickpath.wire.personal import screened
 
 MAX_EVENT_BYTES: Final = 1 << 20
 DAY_MS: Final = 24 * 3_600_000
@@ -41,14 +43,21 @@ _MAP_BYTES: Final = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
 _OPENING_BRACE: Final = 0x7B
 
 
-def parse(raw: bytes | None, headers: Headers, now_ms: int, max_future_ms: int = DAY_MS) -> Click:
-    """The click of one record.
+def parse(
+    raw: bytes | None,
+    headers: Headers,
+    now_ms: int,
+    max_future_ms: int = DAY_MS,
+    dropped: Counter[str] | None = None,
+) -> Click:
+    """The click of one record, without what looks like personal data (`personal.screened`).
 
     Args:
         raw: The payload.
         headers: The record's headers; names in any case.
         now_ms: The present, epoch milliseconds; bounds the event time together with the next.
         max_future_ms: How far ahead of `now_ms` an event may be, inclusive.
+        dropped: Counts fields that were left out, by kind of personal data.
 
     Raises:
         BadEvent: With one of `errors.BAD_EVENT_CODES`; nothing else, whatever the bytes are.
@@ -58,13 +67,15 @@ def parse(raw: bytes | None, headers: Headers, now_ms: int, max_future_ms: int =
     if len(raw) > MAX_EVENT_BYTES:
         raise BadEvent("too_large", f"{len(raw)} bytes, at most {MAX_EVENT_BYTES}")
     click = _read(raw, _by_name(headers) if headers else {})
-    if click.ts_ms > now_ms + max_future_ms:
-        raise _future(click.ts_ms, now_ms)
-    return click
+    return _checked(click, now_ms, max_future_ms, dropped)
 
 
 def parse_arrival(
-    raw: bytes | None, headers: Headers, now_ms: int, max_future_ms: int = DAY_MS
+    raw: bytes | None,
+    headers: Headers,
+    now_ms: int,
+    max_future_ms: int = DAY_MS,
+    dropped: Counter[str] | None = None,
 ) -> Arrival:
     """`arrival_of(parse(...))`, at half the price for plain events in Clickpath's own JSON.
 
@@ -72,15 +83,21 @@ def parse_arrival(
         BadEvent: Just as `parse`.
     """
     if headers or not raw or raw[0] != _OPENING_BRACE or len(raw) > MAX_EVENT_BYTES:
-        return arrival_of(parse(raw, headers, now_ms, max_future_ms))
+        return arrival_of(parse(raw, headers, now_ms, max_future_ms, dropped))
     record = read_json(raw)
     arrival = canonical.read_plain(record)
     if arrival is None:
-        arrival = arrival_of(_read_record(record, None))
+        return arrival_of(_checked(_read_record(record, None), now_ms, max_future_ms, dropped))
     ts_ms = arrival[2].ts_ms
     if ts_ms > now_ms + max_future_ms:
         raise _future(ts_ms, now_ms)
     return arrival
+
+
+def _checked(click: Click, now_ms: int, max_future_ms: int, dropped: Counter[str] | None) -> Click:
+    if click.ts_ms > now_ms + max_future_ms:
+        raise _future(click.ts_ms, now_ms)
+    return screened(click, dropped)
 
 
 def _future(ts_ms: int, now_ms: int) -> BadEvent:

@@ -23,6 +23,7 @@ from stream.batch.records import Chunk
 from stream.batch.table import KeyedTable
 from stream.batch.worker import run_app
 from stream.settings import Settings
+from stream.wiring import make_edge
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,7 @@ def create_archive(settings: Settings, clock: Clock) -> Archive:
 
 def _add_agents(archive: Archive, settings: Settings, clock: Clock) -> None:
     app, keeper, counts = archive.app, archive.keeper, archive.counts
-    window = settings.window
+    window, edge = settings.window, make_edge(settings)
     clicks = app.topic(settings.clicks_topic, batch=True)
     decisions = app.topic(settings.decisions_topic, batch=True)
     users: KeyedTable[UserState] = app.keyed_table(
@@ -149,6 +150,7 @@ def _add_agents(archive: Archive, settings: Settings, clock: Clock) -> None:
                 max_future_ms=settings.max_future_s * 1000,
                 clock=clock,
                 counts=counts,
+                edge=edge,
             )
             # Rows, states and the end of the chunk are one step, without an await.
             users.write(chunk.partition, changed)

@@ -12,6 +12,7 @@ import msgpack
 from clickpath.errors import BadEvent, StateError
 from clickpath.ids import event_hash
 from clickpath.ledger import EMPTY_LEDGER
+from clickpath.pseudonym import Edge, behind, open_edge
 from clickpath.window import Verdict, Window, push
 from clickpath.wire import parse
 from clickpath.wire.state import NEW_USER, UserState
@@ -70,6 +71,7 @@ def read_clicks(
     max_future_ms: int,
     clock: Clock,
     counts: Counter[str],
+    edge: Edge = open_edge,
 ) -> tuple[list[Row], dict[bytes, UserState]]:
     """The rows of the accepted clicks of a chunk, and the new states of their users.
 
@@ -80,6 +82,7 @@ def read_clicks(
         max_future_ms: How far ahead of its record an event time may be.
         clock: The present in epoch milliseconds, for records without a timestamp.
         counts: Takes what became of the records.
+        edge: The worker's edge.
     """
     rows: list[Row] = []
     changed: dict[bytes, UserState] = {}
@@ -87,6 +90,7 @@ def read_clicks(
         now_ms = record.timestamp_ms if record.timestamp_ms > 0 else clock()
         try:
             click = parse(record.value, record.headers, now_ms, max_future_ms)
+            click = behind(edge, click)
         except BadEvent:
             counts["dead_letters"] += 1
             continue

@@ -3,6 +3,10 @@
 The way of a repair: `dlq list --out letters.jsonl` writes a JSON line for each dead letter; someone
 mends the `value` of it; `dlq redrive letters.jsonl` sends the mended lines to the topic that they
 came from. A line that is still no event is not sent, and said.
+
+A letter may be by reference, because its bytes may be personal: then the list tells where the
+original lies and shows nothing of it. `--originals` writes those that still lie there to the file,
+and a redrive fetches what it sends.
 """
 
 from __future__ import annotations
@@ -11,10 +15,13 @@ import asyncio
 import json
 import sys
 from argparse import SUPPRESS
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+
+from aiokafka import TopicPartition
 
 from clickpath.errors import BAD_EVENT_CODES, BadEvent, UsageError
 from clickpath.logs import RawLine
@@ -28,7 +35,7 @@ from stream.commands.arguments import (
 )
 from stream.letters import Letter, letter_from_json, letter_from_record
 from stream.producing import produce
-from stream.reading import read_topic
+from stream.reading import read_records, read_topic
 from stream.settings import Settings
 
 _SHOWN: Final = 20
@@ -40,6 +47,11 @@ def dlq(argv: Sequence[str]) -> int:
     actions = arguments.add_subparsers(dest="action", required=True, metavar="list|redrive")
     listing = actions.add_parser("list", help="what was refused, and why")
     listing.add_argument("--out", metavar="FILE", help="write each dead letter as a JSON line")
+    listing.add_argument(
+        "--originals",
+        action="store_true",
+        help="with --out: fetch what was left out, which may be personal data",
+    )
     redriving = actions.add_parser("redrive", help="send dead letters again")
     redriving.add_argument(
         "file", nargs="?", metavar="FILE", help="mended lines of `dlq list --out`; default: all"
@@ -56,12 +68,16 @@ def dlq(argv: Sequence[str]) -> int:
         # Before or after the action: what is not given here must not undo what was given there.
         action.add_argument("--json", action="store_true", default=SUPPRESS)
     options = arguments.parse_args(argv)
+    if options.action == "list" and options.originals and options.out is None:
+        arguments.error("--originals goes with --out FILE")
     settings = settings_of(bootstrap_servers=options.bootstrap_servers)
     if options.action == "redrive" and options.file is not None:
         letters = list(_read(Path(options.file)))
     else:
         letters = asyncio.run(_letters(settings))
     letters = [each for each in letters if options.reason in (None, each.reason)]
+    if options.action == "redrive" or options.originals:
+        letters = asyncio.run(_with_originals(settings, letters))
     if options.action == "list":
         out = None if options.out is None else Path(options.out)
         return _list(letters, out, as_json=options.json)
@@ -75,6 +91,27 @@ async def _letters(settings: Settings) -> list[Letter]:
         letter = letter_from_record(record)
         letters.setdefault(letter.origin, letter)
     return list(letters.values())
+
+
+async def _with_originals(settings: Settings, letters: Sequence[Letter]) -> list[Letter]:
+    """The letters; those by reference with what lies at their origin, where it still does."""
+    wanted: dict[TopicPartition, set[int]] = defaultdict(set)
+    for letter in letters:
+        if letter.left_out:
+            topic, partition, offset = letter.origin
+            wanted[TopicPartition(topic, partition)].add(offset)
+    if not wanted:
+        return list(letters)
+    found = {
+        (each.topic, each.partition, each.offset): each
+        async for each in read_records(settings.connection, wanted)
+    }
+    return [
+        replace(each, key=there.key, value=there.value, own_headers=there.headers)
+        if each.left_out and (there := found.get(each.origin)) is not None
+        else each
+        for each in letters
+    ]
 
 
 def _list(letters: Sequence[Letter], out: Path | None, *, as_json: bool) -> int:
@@ -91,7 +128,12 @@ def _list(letters: Sequence[Letter], out: Path | None, *, as_json: bool) -> int:
             print(f"... and {len(letters) - _SHOWN} more; --out FILE writes all of them")
     reasons = Counter(each.reason for each in letters)
     print_result(
-        {"dead_letters": len(letters), "reasons": dict(sorted(reasons.items()))}, as_json=as_json
+        {
+            "dead_letters": len(letters),
+            "reasons": dict(sorted(reasons.items())),
+            "left_out": sum(each.left_out for each in letters),
+        },
+        as_json=as_json,
     )
     return 0
 
@@ -100,6 +142,10 @@ def _redrive(settings: Settings, letters: Sequence[Letter], *, dry_run: bool, as
     lines: list[RawLine] = []
     refused: Counter[str] = Counter()
     for letter in letters:
+        if letter.left_out and letter.value in (None, b""):
+            refused["gone"] += 1
+            print(f"{letter.where}  not sent: its original is gone", file=sys.stderr)
+            continue
         try:
             click = parse(
                 letter.value,
@@ -109,7 +155,8 @@ def _redrive(settings: Settings, letters: Sequence[Letter], *, dry_run: bool, as
             )
         except BadEvent as error:
             refused[error.code] += 1
-            print(f"{letter.where}  not sent: {error}", file=sys.stderr)
+            why = error.code if letter.left_out else error
+            print(f"{letter.where}  not sent: {why}", file=sys.stderr)
             continue
         assert letter.value is not None
         # Keyed by the user it is about now: the key of a broken record may have been wrong as well.

@@ -10,10 +10,12 @@ from pathlib import Path
 from clickpath.errors import UsageError
 from clickpath.events import Click
 from clickpath.logs import RawLine
+from clickpath.pseudonym import behind
 from clickpath.simulation import simulate as simulate_clicks
 from clickpath.wire import click_to_json
 from stream.commands.arguments import add_rate, parser, print_result, settings_of
 from stream.commands.produce import send_with_progress
+from stream.wiring import make_edge
 
 
 def simulate(argv: Sequence[str]) -> int:
@@ -33,6 +35,9 @@ def simulate(argv: Sequence[str]) -> int:
     clicks = simulate_clicks(options.events, options.users, options.seed)
     if options.out is None:
         settings = settings_of(bootstrap_servers=options.bootstrap_servers)
+        if settings.pseudonym_key_file:
+            edge = make_edge(settings)
+            clicks = (behind(edge, click) for click in clicks)
         result = send_with_progress(
             lines_of(clicks), settings.connection, settings.clicks_topic, options.rate
         )

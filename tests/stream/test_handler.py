@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from clickpath import simulation
 from clickpath.encoding import Encoder
 from clickpath.policy_file import default_policy
+from clickpath.pseudonym import Edge, open_edge, pseudonyms
 from clickpath.simulation.faults import (
     FAULTS,
     shuffled_within,
@@ -30,7 +32,7 @@ ENCODER = Encoder(WINDOW)
 NOW_MS = simulation.START_MS + 365 * 86_400_000
 
 
-def handler_with(predictor: FakePredictor | None) -> Handler:
+def handler_with(predictor: FakePredictor | None, edge: Edge = open_edge) -> Handler:
     return Handler(
         encoder=ENCODER,
         policy=default_policy(),
@@ -38,6 +40,7 @@ def handler_with(predictor: FakePredictor | None) -> Handler:
         topics=Topics(),
         deadline_s=0.05,
         max_future_ms=86_400_000,
+        edge=edge,
     )
 
 
@@ -225,3 +228,60 @@ async def test_a_large_chunk_asks_in_several_calls_and_stops_asking_after_one_th
     assert cut.tally.fallbacks.total() > 0
     scored = [json.loads(each.value)["scores"] is not None for each in cut.on("decisions")]
     assert 0 < sum(scored) <= 1_024
+
+
+async def test_with_a_key_nothing_that_leaves_knows_a_user_by_the_id() -> None:
+    clicks = list(simulation.simulate(3_000, 60, seed=1))
+    plain = await run_of([click_to_json(click) for click in clicks])
+    ids = {click.user_id for click in clicks}
+    edge = pseudonyms(b"0123456789abcdef")
+    broken = [click_to_json(clicks[0])[:-1], click_to_json(replace(clicks[0], event_id="old"))]
+
+    run = Run(handler_with(FakePredictor(ENCODER), edge))
+    await run.feed(records_of([*map(click_to_json, clicks), *broken]), 500)
+
+    assert run.tally.accepted == plain.tally.accepted
+    assert set(run.users) == {edge(user_id).encode() for user_id in ids}
+    assert (len(run.on("clicks.dead-letter")), len(run.on("clicks.late"))) == (1, 1)
+    for output in run.outputs:
+        everything = repr(output)
+        assert not any(f'"{user_id}"' in everything for user_id in ids)
+    for letter in (*run.on("clicks.dead-letter"), *run.on("clicks.late")):
+        assert (letter.key, letter.value) == (None, b"")
+        names = [name for name, _ in letter.headers]
+        assert "clickpath-origin-offset" in names
+        assert "trace" not in names
+
+
+async def test_an_id_and_its_pseudonym_are_one_user_also_within_a_chunk() -> None:
+    edge = pseudonyms(b"0123456789abcdef")
+    clicks = list(simulation.simulate(200, 3, seed=1))
+    mixed = [
+        replace(click, user_id=edge(click.user_id)) if n % 2 else click
+        for n, click in enumerate(clicks)
+    ]
+    expected = Run(handler_with(FakePredictor(ENCODER), edge))
+    await expected.feed(records_of([click_to_json(click) for click in clicks]), 50)
+
+    run = Run(handler_with(FakePredictor(ENCODER), edge))
+    await run.feed(records_of([click_to_json(click) for click in mixed]), 50)
+
+    assert run.users == expected.users
+
+
+async def test_only_a_letter_that_may_hold_personal_data_is_given_back_by_reference(
+    values: Sequence[bytes],
+) -> None:
+    personal = json.dumps({"event_id": "e", "user_id": 7, "note": "bob@example.com"}).encode()
+
+    run = await run_of([personal, b'{"event_id":"e","user_id":7}'])
+
+    left_out, kept = run.on("clicks.dead-letter")
+    assert (left_out.key, left_out.value) == (None, b"")
+    assert dict(left_out.headers)["clickpath-origin-offset"] == b"0"
+    assert "clickpath-left-out" not in dict(kept.headers)
+    assert (kept.key, kept.value, kept.headers[0]) == (
+        b"key",
+        b'{"event_id":"e","user_id":7}',
+        ("trace", b"t"),
+    )
