@@ -32,6 +32,7 @@ from stream.models.rollout import Rollout
 from stream.models.wiring import make_rollout, switching
 from stream.settings import Settings
 from stream.spans import Tracer
+from stream.topics import Topics
 from stream.wiring import make_handler
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Worker:
         archive: The reader that archives what the worker sees; None where no archive is kept.
         tracer: Follows clicks to their interventions; None where nobody traces.
         rollout: Its part in switching models; None without a model repository.
+        topics: The topics that have to be there.
     """
 
     app: BatchApp
@@ -68,6 +70,7 @@ class Worker:
     archive: Beside | None
     tracer: Tracer | None
     rollout: Rollout | None
+    topics: Topics
 
 
 def create_app(
@@ -120,7 +123,7 @@ def create_app(
         ready=lambda: _ready(app),
         metrics=lambda: _scrape(app, users, handler, metrics, clock, archive, predictor, rollout),
     )
-    return Worker(app, users, handler, metrics, pages, archive, tracer, rollout)
+    return Worker(app, users, handler, metrics, pages, archive, tracer, rollout, settings.topics)
 
 
 def _archive_of(settings: Settings) -> Beside | None:

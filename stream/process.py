@@ -144,6 +144,11 @@ class WorkerProcess:
                 f"the worker did not stop within {timeout_s:.0f} s\n{self.log_tail()}"
             ) from error
 
+    async def wait(self) -> int:
+        """Waits until it ends; its exit code."""
+        assert self._process is not None
+        return await self._process.wait()
+
     async def kill(self) -> None:
         """Ends it at once, as a crash would."""
         assert self._process is not None

@@ -134,13 +134,14 @@ def _said(error: BaseException, address: str, connection: Connection) -> str | N
             f"({error.verify_message}): see CLICKPATH_SSL_CA_FILE"
         )
     protocol = f"CLICKPATH_SECURITY_PROTOCOL is {connection.security_protocol}"
+    asked = ""
+    if connection.encrypted and not connection.ssl_cert_file:
+        # With TLS 1.3 a broker that misses a certificate may just hang up.
+        asked = "; a broker that asks for a certificate needs CLICKPATH_SSL_CERT_FILE"
     if isinstance(error, ssl.SSLError):
-        return (
-            f"no TLS with the broker at {address} ({error.reason}): {protocol}; a broker that asks "
-            "for a certificate needs CLICKPATH_SSL_CERT_FILE"
-        )
+        return f"no TLS with the broker at {address} ({error.reason}): {protocol}{asked}"
     if isinstance(error, TimeoutError):
         return f"the broker at {address} takes the connection and says nothing: {protocol}"
     if isinstance(error, ConnectionResetError | KafkaError):
-        return f"the broker at {address} closes the connection ({error}): {protocol}"
+        return f"the broker at {address} closes the connection: {protocol}{asked}"
     return None

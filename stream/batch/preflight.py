@@ -3,16 +3,23 @@
 # ruff: noqa: SLF001 - what aiokafka keeps private and the engine needs is used here
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NoError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    NoError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from clickpath.errors import ConfigError
 from stream.batch.group import ChangelogMismatch
-from stream.refusals import started
+from stream.refusals import Denied, started
 
 if TYPE_CHECKING:
     from stream.batch.app import BatchApp
@@ -22,12 +29,24 @@ class NoTransactions(ConfigError):
     """The broker has no transactions, and the application wants them."""
 
 
-async def check_broker(app: BatchApp) -> None:
-    """Makes sure that the changelogs are compacted, and that there are transactions if wanted.
+class TopicMissing(ConfigError):
+    """A topic that the worker reads or writes does not exist."""
+
+
+async def check_broker(app: BatchApp, topics: Iterable[str] = ()) -> None:
+    """Makes sure that topics are there, changelogs compacted, and transactions there if wanted.
+
+    A topic that is missing, or that our user may not see, would otherwise be found out by the first
+    record for it, or, if it is the one that is read, never.
+
+    Args:
+        app: The application; its changelogs are looked at in any case.
+        topics: All other topics that have to be there.
 
     Raises:
         Unreachable: No broker can be spoken to.
         Denied: The user may not look at them.
+        TopicMissing: One of the topics does not exist.
         ChangelogMismatch: A changelog does not exist, or loses states after a while.
         NoTransactions: The broker has none.
         KafkaError: The broker refuses to answer.
@@ -36,13 +55,28 @@ async def check_broker(app: BatchApp) -> None:
         if app.transactional:
             await _check_transactions(admin, app)
         sources = app.batch_group.sources.values()
-        known = set(await admin.list_topics())
-        for changelog in [table.changelog for source in sources for table in source.tables]:
-            if changelog not in known:
-                raise ChangelogMismatch(
-                    f"the changelog {changelog} does not exist; `clickpath topics create` makes it"
-                )
+        changelogs = [table.changelog for source in sources for table in source.tables]
+        for name, error in (await _states_of(admin, {*topics, *changelogs})).items():
+            if error is TopicAuthorizationFailedError:
+                raise error(name)
+            if error is not NoError:
+                kind = ChangelogMismatch if name in changelogs else TopicMissing
+                what = "changelog" if name in changelogs else "topic"
+                raise kind(f"the {what} {name} does not exist; `clickpath topics create` makes it")
+        for changelog in changelogs:
             await _check_compacted(admin, changelog)
+
+
+async def _states_of(admin: Any, names: Collection[str]) -> dict[str, type[Exception]]:
+    """What the broker says of topics, without making them."""
+    known = set(await admin.list_topics())
+    found: dict[str, type[Exception]] = dict.fromkeys(known & set(names), NoError)
+    if absent := sorted(set(names) - known):
+        # Asked for by its name, one that our user may not see differs from one that is not there.
+        request = MetadataRequest(absent, allow_auto_topic_creation=False)
+        for each in (await admin._send_request(request)).to_object()["topics"]:
+            found[each["topic"]] = for_code(each["error_code"])
+    return found
 
 
 async def _check_compacted(admin: Any, changelog: str) -> None:
@@ -50,6 +84,11 @@ async def _check_compacted(admin: Any, changelog: str) -> None:
     asked = ConfigResource(ConfigResourceType.TOPIC, changelog)
     [answer] = await admin.describe_configs([asked])
     [(code, message, _, _, entries)] = answer.resources
+    if for_code(code) is TopicAuthorizationFailedError:
+        raise Denied(
+            f"the broker denies access to the settings of {changelog} (DescribeConfigs): an ACL is "
+            "missing"
+        )
     if code:
         raise for_code(code)(f"the settings of {changelog}: {message}")
     policy = {name: value for name, value, *_ in entries}.get("cleanup.policy", "delete")

@@ -70,12 +70,8 @@ class RawReader:
         Raises:
             KafkaError: The consumer cannot go on (authorization, group coordinator, fetcher).
         """
+        self.check()
         fetcher = self._consumer._fetcher
-        coordinator = self._consumer._coordinator
-        if fetcher.error_future.done():
-            fetcher.error_future.result()
-        if coordinator is not None:
-            coordinator.check_errors()
         self._waiter = fetcher._create_fetch_waiter()
         try:
             await asyncio.wait([self._waiter], timeout=timeout_s)
@@ -85,6 +81,20 @@ class RawReader:
             if not self._waiter.done():
                 self._waiter.cancel()
             self._waiter = None
+
+    def check(self) -> None:
+        """Raises what the client has met in the background.
+
+        Raises:
+            KafkaError: The consumer cannot go on (authorization, group coordinator, fetcher).
+        """
+        fetcher = self._consumer._fetcher
+        coordinator = self._consumer._coordinator
+        # Before the client has started there is neither of them.
+        if fetcher is not None and fetcher.error_future.done():
+            fetcher.error_future.result()
+        if coordinator is not None:
+            coordinator.check_errors()
 
     def wake(self) -> None:
         """Ends a `wait` that is under way."""

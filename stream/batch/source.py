@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -84,8 +85,11 @@ class Source:
                 if self._stopped:
                     raise StopAsyncIteration
                 if not self._opened:
+                    # A group that does not take this worker never changes anything.
+                    self._reader.check()
                     self._changed.clear()
-                    await self._changed.wait()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._changed.wait(), _IDLE_WAIT_S)
                 elif not self._ready:
                     await self._prepare()
                 elif (chunk := self._take()) is not None:

@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 
 from aiokafka.errors import KafkaConnectionError
 
+from clickpath.errors import ClickpathError
 from stream.batch.app import BatchApp
+from stream.refusals import denied
 
 T = TypeVar("T")
 
@@ -74,13 +76,20 @@ async def run_app(app: BatchApp, *, stop: asyncio.Event | None = None) -> int:
     return await _stop(app, starting)
 
 
+def _sentence(error: BaseException) -> str:
+    """The error for a person: its own sentence if it has one."""
+    return denied(error) or (str(error) if isinstance(error, ClickpathError) else repr(error))
+
+
 async def _stop(app: BatchApp, starting: asyncio.Task[None]) -> int:
     crashed = app.crashed
     logger.info("stopping")
     if starting.done() and (error := starting.exception()) is not None:
-        # That nobody answers is said best in one line.
-        known = isinstance(error, KafkaConnectionError)
-        logger.critical("the worker could not start: %s", error, exc_info=not known and error)
+        # That nobody answers, or that an access rule is missing, is said best in one line.
+        known = isinstance(error, KafkaConnectionError) or denied(error) is not None
+        logger.critical(
+            "the worker could not start: %s", _sentence(error), exc_info=not known and error
+        )
         crashed = True
     # Finishing and committing have a limit of their own; what comes after it waits for the broker,
     # which may have gone silent for good.
@@ -99,7 +108,7 @@ async def _stop(app: BatchApp, starting: asyncio.Task[None]) -> int:
         await starting
     if crashed or app.crashed:
         if app.crash_reason is not None:
-            logger.critical("the worker has crashed: %r", app.crash_reason)
+            logger.critical("the worker has crashed: %s", _sentence(app.crash_reason))
         return 1
     logger.info("stopped")
     return 0

@@ -1,7 +1,7 @@
-"""A real Apache Kafka in a process of its own: KRaft, one node, on free ports of the loopback.
+"""A real Apache Kafka in processes of its own: KRaft, one node or more, on free loopback ports.
 
 Its jars come from Maven, by the `pom.xml` beside this file, into a cache that is named after it.
-It is small - 256 MB of heap - and what it holds is gone when it stops.
+It is small - 256 MB of heap a node - and what it holds is gone when it stops.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import base64
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
 from stream.broker import BrokerError, answers
+from stream.connection import Connection
 from stream.process import free_port
 
 _POM = Path(__file__).with_name("pom.xml")
@@ -27,16 +30,16 @@ _JAVA = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:aut
 
 _CONFIG = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller}
+node.id={number}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
 advertised.listeners=PLAINTEXT://{host}:{port}
-log.dirs={folder}/data
-offsets.topic.replication.factor=1
+log.dirs={data}
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
@@ -90,53 +93,61 @@ def _resolve(folder: Path) -> None:
     part.rename(folder)
 
 
-class ApacheKafka:
-    """One node; a context manager, like the embedded broker.
+class Node:
+    """One node of a cluster: broker and controller in one process.
 
     Args:
-        config: Further settings of the broker.
-        start_timeout_s: How long it may take to answer its first request.
+        number: Its number, from 1.
+        folder: What it keeps; made by whoever starts it, and gone when it stops.
+        data: Where its logs lie, if not in that folder.
     """
 
-    def __init__(self, config: str = "", *, start_timeout_s: float = 60.0) -> None:
-        self._config = config
-        self._start_timeout_s = start_timeout_s
-        self._port = 0
-        self._folder: Path | None = None
+    def __init__(self, number: int, folder: Path, data: Path | None = None) -> None:
+        self.number = number
+        self.folder = folder
+        self.data = data or folder / "data"
+        self.port = free_port()
+        self.controller = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def bootstrap_servers(self) -> str:
-        """Address for clients; known once it has started."""
-        return f"{_HOST}:{self._port}"
+    def properties(self) -> Path:
+        """Its settings."""
+        return self.folder / "server.properties"
 
-    def start(self) -> Self:
-        """Starts it, on new storage or on that of an earlier start, and waits for an answer.
+    @property
+    def log(self) -> Path:
+        """What it printed."""
+        return self.folder / "log"
 
-        Raises:
-            Missing: It cannot be had on this machine.
-            BrokerError: It ended, or gave no answer in time.
-        """
-        classpath = f"{jars()}/*"
-        if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="clickpath-kafka-"))
-            self._port = free_port()
-            self._format(classpath)
-        with self._log.open("ab") as log:
+    def start(self, classpath: str) -> None:
+        """Starts it, without waiting for anything."""
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(classpath, "kafka.Kafka", str(self._properties)),
-                cwd=self._folder,
+                command(classpath, "kafka.Kafka", str(self.properties)),
+                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        try:
-            self._wait_until_it_answers(self._process)
-        except BaseException:
-            self.stop()
-            raise
-        return self
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits until it answers.
+
+        Raises:
+            BrokerError: It ended, or gave no answer in time.
+        """
+        assert self._process is not None
+        deadline = time.monotonic() + timeout_s
+        while not answers(self.port):
+            last_words = self.log.read_text(errors="replace")[-1000:]
+            if self._process.poll() is not None:
+                code = self._process.returncode
+                raise BrokerError(f"Apache Kafka ended with {code}: {last_words}")
+            if time.monotonic() > deadline:
+                raise BrokerError(f"Apache Kafka gave no answer: {last_words}")
+            time.sleep(0.05)
 
     def kill(self) -> None:
         """Ends it at once; its storage stays for the next `start`."""
@@ -145,6 +156,97 @@ class ApacheKafka:
             # An orderly stop takes seconds and keeps nothing that a test would miss.
             process.kill()
             process.wait()
+
+    def pause(self) -> None:
+        """Lets it hang: connections stay, nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Ends a pause."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+def command(classpath: str, program: str, *arguments: str) -> list[str]:
+    """How a program of Kafka is run."""
+    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+    return ["java", *_JAVA, quiet, "-cp", classpath, program, *arguments]
+
+
+class ApacheKafka:
+    """A cluster; a context manager, like the embedded broker.
+
+    Args:
+        config: Gives further settings of a node; they win over those made here.
+        nodes: Number of nodes.
+        format_arguments: Further arguments of the tool that makes the storage.
+        data: Where the logs of the first node lie, if not in a folder of its own.
+        start_timeout_s: How long it may take to answer its first request.
+    """
+
+    def __init__(
+        self,
+        config: Callable[[Node], str] = lambda _: "",
+        *,
+        nodes: int = 1,
+        format_arguments: Sequence[str] = (),
+        data: Path | None = None,
+        start_timeout_s: float = 90.0,
+    ) -> None:
+        self._config = config
+        self._count = nodes
+        self._format_arguments = format_arguments
+        self._data = data
+        self._start_timeout_s = start_timeout_s
+        self._folder: Path | None = None
+        self.nodes: list[Node] = []
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Addresses for clients; known once it has started."""
+        return ",".join(f"{_HOST}:{node.port}" for node in self.nodes)
+
+    @property
+    def connection(self) -> Connection:
+        """How clients reach it; known once it has started."""
+        return Connection(self.bootstrap_servers)
+
+    def start(self) -> Self:
+        """Starts it, on new storage or on that of an earlier start, and waits for its answers.
+
+        Raises:
+            Missing: It cannot be had on this machine.
+            BrokerError: A node ended, or gave no answer in time.
+        """
+        classpath = f"{jars()}/*"
+        try:
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="clickpath-kafka-"))
+                self._make_nodes(self._folder)
+                self._format(classpath)
+            for node in self.nodes:
+                node.start(classpath)
+            for node in self.nodes:
+                node.wait(self._start_timeout_s)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def restart(self, node: Node) -> None:
+        """Starts one node again after it was killed, and waits for its answer.
+
+        Raises:
+            BrokerError: It ended, or gave no answer in time.
+        """
+        node.start(f"{jars()}/*")
+        node.wait(self._start_timeout_s)
+
+    def kill(self) -> None:
+        """Ends all nodes at once; their storage stays for the next `start`."""
+        for node in self.nodes:
+            node.kill()
 
     def stop(self) -> None:
         """Ends it, and all that it holds."""
@@ -159,39 +261,33 @@ class ApacheKafka:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def _properties(self) -> Path:
-        assert self._folder is not None
-        return self._folder / "server.properties"
-
-    @property
-    def _log(self) -> Path:
-        assert self._folder is not None
-        return self._folder / "log"
-
-    @staticmethod
-    def _command(classpath: str, program: str, *arguments: str) -> list[str]:
-        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-        return ["java", *_JAVA, quiet, "-cp", classpath, program, *arguments]
+    def _make_nodes(self, folder: Path) -> None:
+        for number in range(1, self._count + 1):
+            place = folder / str(number)
+            place.mkdir()
+            self.nodes.append(Node(number, place, self._data if number == 1 else None))
+        voters = ",".join(f"{each.number}@{_HOST}:{each.controller}" for each in self.nodes)
+        copies = {"copies": min(3, self._count), "in_sync": min(2, self._count)}
+        for node in self.nodes:
+            places = {"host": _HOST, "port": node.port, "controller": node.controller}
+            text = _CONFIG.format(
+                number=node.number, voters=voters, data=node.data, **copies, **places
+            )
+            node.properties.write_text(text + self._config(node), encoding="utf-8")
 
     def _format(self, classpath: str) -> None:
-        places = {"host": _HOST, "port": self._port, "controller": free_port()}
-        text = _CONFIG.format(folder=self._folder, **places) + self._config
-        self._properties.write_text(text, encoding="utf-8")
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)]
-        done = subprocess.run(
-            self._command(classpath, *tool), cwd=self._folder, capture_output=True, text=True
-        )
-        if done.returncode != 0:
-            raise BrokerError(f"Apache Kafka has no storage: {done.stdout[-500:]}{done.stderr}")
-
-    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + self._start_timeout_s
-        while not answers(self._port):
-            last_words = self._log.read_text(errors="replace")[-1000:]
-            if process.poll() is not None:
-                raise BrokerError(f"Apache Kafka ended with {process.returncode}: {last_words}")
-            if time.monotonic() > deadline:
-                raise BrokerError(f"Apache Kafka gave no answer: {last_words}")
-            time.sleep(0.05)
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, *self._format_arguments]
+        runs = [
+            subprocess.Popen(
+                command(classpath, *tool, "-c", str(node.properties)),
+                cwd=node.folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for node in self.nodes
+        ]
+        said = [run.communicate()[0] for run in runs]
+        if any(run.returncode for run in runs):
+            raise BrokerError(f"Apache Kafka has no storage: {said[0][-800:]}")

@@ -25,9 +25,9 @@ in_every_delivery = pytest.mark.parametrize(
 )
 
 
-def started_or_skipped() -> Iterator[ApacheKafka]:
+def started_or_skipped(broker: ApacheKafka | None = None) -> Iterator[ApacheKafka]:
     """A broker until the test is done with it, or a skip where it cannot be had."""
-    broker = ApacheKafka()
+    broker = broker or ApacheKafka()
     try:
         broker.start()
     except Missing as error:
