@@ -25,7 +25,7 @@ def run_worker(worker: Worker, predictor: Predictor | None) -> int:
         ConfigError: The changelog or the broker does not fit what is wanted.
     """
     calm_collector()
-    return run(_run(worker, predictor))
+    return run(_run(worker, predictor), tls=worker.app.connection.encrypted)
 
 
 async def _run(worker: Worker, predictor: Predictor | None) -> int:

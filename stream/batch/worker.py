@@ -39,8 +39,18 @@ def quiet_loggers() -> None:
         logger_of_client.setLevel(max(level, logger_of_client.getEffectiveLevel()))
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on uvloop, or on asyncio's own loop where uvloop is absent."""
+def run(main: Coroutine[Any, Any, T], *, tls: bool = False) -> T:
+    """Runs a coroutine on uvloop, or on asyncio's own loop where uvloop is absent or unfit.
+
+    With TLS, uvloop waits up to 30 s for the other side's goodbye whenever a connection is closed
+    while an answer is on its way (MagicStack/uvloop#471): a start or a rebalance would take as long.
+
+    Args:
+        main: What to run.
+        tls: Whether connections to brokers are encrypted.
+    """
+    if tls:
+        return asyncio.run(main)
     try:
         import uvloop
     except ImportError:

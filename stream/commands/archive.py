@@ -45,7 +45,8 @@ def archive(argv: Sequence[str]) -> int:
     set_up_logging(settings, "archive")
     reader = create_archive(settings, wall_clock_ms)
     calm_collector()
-    code = run(_run(settings, reader, once=options.once, while_stdin=options.while_stdin))
+    running = _run(settings, reader, once=options.once, while_stdin=options.while_stdin)
+    code = run(running, tls=settings.connection.encrypted)
     print_result(reader.summary(), as_json=options.json)
     return code
 
