@@ -42,8 +42,8 @@ def quiet_loggers() -> None:
 def run(main: Coroutine[Any, Any, T], *, tls: bool = False) -> T:
     """Runs a coroutine on uvloop, or on asyncio's own loop where uvloop is absent or unfit.
 
-    With TLS, uvloop waits up to 30 s for the other side's goodbye whenever a connection is closed
-    while an answer is on its way (MagicStack/uvloop#471): a start or a rebalance would take as long.
+    With TLS, uvloop waits up to 30 s for the goodbye of the other side when a connection is closed
+    while an answer is on its way (MagicStack/uvloop#471): starts and rebalances would take long.
 
     Args:
         main: What to run.
