@@ -90,8 +90,7 @@ class RawReader:
         """
         fetcher = self._consumer._fetcher
         coordinator = self._consumer._coordinator
-        # Before the client has started there is neither of them.
-        if fetcher is not None and fetcher.error_future.done():
+        if fetcher.error_future.done():
             fetcher.error_future.result()
         if coordinator is not None:
             coordinator.check_errors()

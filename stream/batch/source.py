@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -58,7 +57,6 @@ class Source:
         self._positioned = False
         self._opened = False
         self._stopped = False
-        self._changed = asyncio.Event()
         self._in_hand: InHand | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -85,11 +83,8 @@ class Source:
                 if self._stopped:
                     raise StopAsyncIteration
                 if not self._opened:
-                    # A group that does not take this worker never changes anything.
-                    self._reader.check()
-                    self._changed.clear()
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._changed.wait(), _IDLE_WAIT_S)
+                    # A group that does not take this worker in says so to who asks.
+                    await self._reader.wait(_IDLE_WAIT_S)
                 elif not self._ready:
                     await self._prepare()
                 elif (chunk := self._take()) is not None:
@@ -337,7 +332,6 @@ class Source:
         self._progress.partitions.pop((self.topic, number), None)
 
     def _wake(self) -> None:
-        self._changed.set()
         if self._attached is not None:
             self._attached.wake()
 
