@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 
@@ -47,7 +49,10 @@ def test_strimzis_user_may_do_what_a_worker_does() -> None:
     assert rights[("group", "paths")] == ["Read", "Describe"]
     assert rights[("transactionalId", "paths-")] == ["Write", "Describe"]
     for topic in Topics(changelog="paths-users-changelog").configs():
-        assert {"Read", "Write", "Describe", "DescribeConfigs"} <= set(rights[("topic", topic)])
+        own = topic.startswith("paths-")
+        given = rights[("topic", "paths-" if own else topic)]
+        assert {"Read", "Write", "Describe", "DescribeConfigs"} <= set(given)
+        assert ("Create" in given) is own
 
 
 def test_strimzis_user_has_a_password_where_the_brokers_ask_for_one() -> None:
@@ -166,6 +171,13 @@ def test_the_alert_rules_go_to_prometheus_as_they_are_in_their_file() -> None:
     alerts = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text(encoding="utf-8"))
     assert rule["spec"] == alerts
     assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_the_dashboard_goes_to_grafana_as_it_is_in_its_file() -> None:
+    dashboard = render("everything").one("ConfigMap", "dashboard")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    text = (CHART / "files" / "dashboard.json").read_text(encoding="utf-8")
+    assert json.loads(dashboard["data"]["clickpath.json"]) == json.loads(text)
 
 
 def test_helm_test_asks_every_worker_whether_it_is_ready() -> None:

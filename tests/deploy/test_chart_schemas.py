@@ -110,6 +110,11 @@ def test_a_wrong_field_or_value_of_a_custom_resource_is_seen() -> None:
         ({"triton": {"tls": {"secret": "x"}}}, "additional properties 'secret' not allowed"),
         ({"worker": {"replicas": "two"}}, "/worker/replicas"),
         ({"worker": {"settings": {"lateness_s": "1"}}}, "lateness_s"),
+        ({"worker": {"settings": {"DELIVERY": "transactional"}}}, "/worker/settings/DELIVERY"),
+        (
+            {"strimzi": {"topics": True}, "worker": {"settings": {"LATE_TOPIC": "x"}}},
+            "worker.settings.LATE_TOPIC cannot be set",
+        ),
         ({"worker": {"secretFiles": {"POLICY": {"secret": "a", "key": "b"}}}}, "POLICY"),
         ({"worker": {"resources": {"limits": {"memory": "lots"}}}}, "/worker/resources"),
         ({"image": {"digest": "sha256:abc"}}, "/image/digest"),

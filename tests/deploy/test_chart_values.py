@@ -17,7 +17,7 @@ TEXT = (CHART / "values.yaml").read_text(encoding="utf-8")
 VALUES = yaml.safe_load(TEXT)
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 #: Values whose keys are the user's: what lies below them is no value of the chart.
-FREE = re.compile(r"resources|metricsFrom|args|labels|annotations")
+FREE = re.compile(r"settings|resources|metricsFrom|args|labels|annotations")
 
 
 def leaves(tree: object, path: str = "") -> Iterator[str]:

@@ -110,21 +110,23 @@ def test_the_chart_runs_the_image_from_topics_to_interventions(image: Image, bro
         {
             "kafka": {"bootstrapServers": brokers},
             "topics": {"partitions": 2, "replicationFactor": 1},
-            "worker": {"settings": {"WEB_PORT": port, "SESSION_TIMEOUT_S": 6}},
+            "worker": {"settings": {"SESSION_TIMEOUT_S": 6}},
         }
     )
     (job,) = rendered.one("Job", "topics")["spec"]["template"]["spec"]["containers"]
     (worker,) = rendered.one("Deployment", "worker")["spec"]["template"]["spec"]["containers"]
+    # The port is fixed where every pod has an address of its own; this machine has one for all.
+    settings = {**environment(worker), "CLICKPATH_WEB_PORT": str(port)}
     entry = WORKER.command[:-1]
     created = image.run([*entry, *job["args"], "--json"], environment(job))
     assert "clicks" in json.loads(created.splitlines()[-1])["created"]
     shop = ["simulate", "--events=3000", "--users=100", f"--bootstrap-servers={brokers}"]
     image.run([*entry, *shop])
-    running = image.start([*entry, *worker["args"]], environment(worker))
+    running = image.start([*entry, *worker["args"]], settings)
     try:
         assert answer(port, worker["readinessProbe"]["httpGet"]["path"])["ok"]
         assert answer(port, worker["livenessProbe"]["httpGet"]["path"])["ok"]
-        image.run(WORKER.health_check, environment(worker))
+        image.run(WORKER.health_check, settings)
         assert sent(port) > 0
     finally:
         running.terminate()

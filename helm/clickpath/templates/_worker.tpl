@@ -5,7 +5,9 @@
 {{ include "clickpath.kafka.env" . }}
 - {name: CLICKPATH_WEB_HOST, value: 0.0.0.0}
 - {name: CLICKPATH_DELIVERY, value: {{ $worker.delivery }}}
+{{- if not (hasKey $worker.settings "LOG_FORMAT") }}
 - {name: CLICKPATH_LOG_FORMAT, value: json}
+{{- end }}
 {{- if $worker.policy }}
 - {name: CLICKPATH_POLICY, value: /etc/clickpath/policy/policy.yaml}
 {{- end }}
