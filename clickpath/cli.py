@@ -52,6 +52,10 @@ COMMANDS: dict[str, Command] = {
         "stream.commands.state:state", "hash of all users' states, read from the changelog"
     ),
     "dlq": Command("stream.commands.dlq:dlq", "list, redrive: the events that were refused"),
+    "repartition": Command(
+        "stream.commands.repartition:repartition_topic",
+        "copy a topic so that all events of a user come to one partition",
+    ),
     "pseudonym": Command(
         "stream.commands.pseudonym:pseudonym", "the pseudonym of a user, by the configured key"
     ),

@@ -30,6 +30,7 @@ from stream.letters import cut_to_fit
 from stream.metrics import Metrics
 from stream.models.rollout import Rollout
 from stream.models.wiring import make_rollout, switching
+from stream.placement import Placement
 from stream.settings import Settings
 from stream.spans import Tracer
 from stream.topics import Topics
@@ -114,13 +115,14 @@ def create_app(
         loads=lambda raw: load_user(raw, settings.window),
     )
     rollout = None if versions is None else make_rollout(settings, versions, app, clock)
-    _add_agent(app, clicks, users, handler, metrics, clock, tracer, rollout)
+    placement = Placement(app.batch_group.partitions_of)
+    _add_agent(app, clicks, users, handler, metrics, clock, tracer, rollout, placement)
     archive = _archive_of(settings)
     pages = Pages(
         settings.web_host,
         settings.web_port,
         alive=lambda: _alive(app, settings.stalled_after_s),
-        ready=lambda: _ready(app),
+        ready=lambda: _ready(app, placement),
         metrics=lambda: _scrape(app, users, handler, metrics, clock, archive, predictor, rollout),
     )
     return Worker(app, users, handler, metrics, pages, archive, tracer, rollout, settings.topics)
@@ -145,6 +147,7 @@ def _add_agent(
     clock: Clock,
     tracer: Tracer | None,
     rollout: Rollout | None,
+    placement: Placement,
 ) -> None:
     @app.agent(clicks, name="clicks")
     async def on_clicks(chunks: AsyncIterable[Chunk]) -> None:
@@ -158,6 +161,7 @@ def _add_agent(
             # one step.
             users.write(chunk.partition, outcome.users)
             metrics.count(outcome.tally)
+            metrics.count_placement(placement.look(chunk))
             if rollout is not None:
                 rollout.after_chunk(outcome)
             metrics.chunk_seconds.observe(time.perf_counter() - begun_s)
@@ -192,11 +196,12 @@ def _alive(app: BatchApp, stalled_after_s: float) -> Verdict:
     return Verdict(True, last)
 
 
-def _ready(app: BatchApp) -> Verdict:
+def _ready(app: BatchApp, placement: Placement) -> Verdict:
     progress = app.progress
     if not progress.recovered:
         return Verdict(False, "not in the group yet, or recovering states")
-    return Verdict(True, f"{len(progress.assignment)} partitions")
+    warning = "" if placement.warning is None else f"; warning: {placement.warning}"
+    return Verdict(True, f"{len(progress.assignment)} partitions{warning}")
 
 
 def _scrape(

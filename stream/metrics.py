@@ -55,6 +55,22 @@ class ModelGauges:
         )
 
 
+class OddInput:
+    """What is odd about records that are events all the same; made by `counter`."""
+
+    def __init__(self, counter: Callable[..., Counter]) -> None:
+        self.personal = counter(
+            "personal_fields",
+            "Fields that looked like personal data and were left out, by kind.",
+            "kind",
+        )
+        self.placement = counter(
+            "placement_samples",
+            "Records looked at, by where they lay: placed, elsewhere than the key says, no_key.",
+            "where",
+        )
+
+
 class Metrics:
     """The worker's metrics, in a registry of its own; `described` lists them."""
 
@@ -98,11 +114,7 @@ class Metrics:
         )
         self._seen = CallCounts()
         self._unknown = counter("unknown_types", "Accepted events of an unknown type.")
-        self._personal = counter(
-            "personal_fields",
-            "Fields that looked like personal data and were left out, by kind.",
-            "kind",
-        )
+        self._odd = OddInput(counter)
         self.chunk_seconds = histogram(
             "chunk_seconds",
             "Time from the start of a chunk to the acknowledgement of its outputs.",
@@ -144,7 +156,7 @@ class Metrics:
             (self._sent, tally.interventions),
             (self._avoided, tally.inference_avoided),
             (self._fallbacks, tally.fallbacks),
-            (self._personal, tally.personal),
+            (self._odd.personal, tally.personal),
         ):
             for label, count in counts.items():
                 if count:
@@ -162,6 +174,11 @@ class Metrics:
         self._refused.inc(counts.refused - seen.refused)
         for state in BREAKER_STATES:
             self._breaker.labels(state).set(state == counts.breaker)
+
+    def count_placement(self, found: Counts[str]) -> None:
+        """Adds where some records of a chunk lay."""
+        for where, count in found.items():
+            self._odd.placement.labels(where).inc(count)
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text format."""

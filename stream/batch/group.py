@@ -113,6 +113,11 @@ class Group:
         """Notes that a source has restored all that it was assigned."""
         self.progress.recovered = all(each.ready for each in self.sources.values())
 
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has, as far as the client knows; 0 if it does not."""
+        numbers = self.consumer.partitions_for_topic(topic)
+        return len(numbers or ())
+
     # State and offsets
 
     async def positions(

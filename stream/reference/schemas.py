@@ -258,7 +258,7 @@ def _dead_letter_headers() -> Schema:
             "clickpath-error": _text("Why, as a sentence with the place. May quote the event."),
             **_origin(),
         },
-        **{"clickpath-cut-from-bytes": _number_text("Its size, if it was too large to be kept.")},
+        **_missing(),
     )
 
 
@@ -271,8 +271,17 @@ def _late_headers() -> Schema:
             "clickpath-behind-ms": _number_text("How far behind the user's newest event."),
             **_origin(),
         },
-        **{"clickpath-cut-from-bytes": _number_text("Its size, if it was too large to be kept.")},
+        **_missing(),
     )
+
+
+def _missing() -> dict[str, Schema]:
+    return {
+        "clickpath-cut-from-bytes": _number_text("Its size, if it was too large to be kept."),
+        "clickpath-left-out": _text(
+            "Why the record is not here, but only where the origin says. Absent if it is here."
+        ),
+    }
 
 
 def _trace_headers() -> dict[str, Schema]:

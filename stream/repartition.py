@@ -1,0 +1,149 @@
+"""Copies a topic so that the records of a user come to one partition, in their order.
+
+The records of a source partition are sent in their order. Offsets are committed when everything
+before them is acknowledged, in a group of this pair of topics: a copy that was interrupted goes on
+where it was, and repeats at most what it had in hand. Repeated events are duplicates to a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from clickpath.errors import BadEvent, UsageError
+from clickpath.events import MAX_TS_MS
+from clickpath.wire import parse
+from stream.connection import Connection
+from stream.refusals import started
+
+By = Literal["user", "key"]
+
+_BATCH_RECORDS: Final = 5_000
+_WAIT_MS: Final = 500
+_MAX_REQUEST_BYTES: Final = 8 << 20
+
+
+@dataclass(slots=True)
+class Copied:
+    """What was done.
+
+    Attributes:
+        records: Records read, written and acknowledged.
+        rekeyed: Those of them whose key is another one now.
+        moved: Those of them that lie in a partition of another number now.
+        no_events: Those of them that tell no user; they keep their key.
+    """
+
+    records: int = 0
+    rekeyed: int = 0
+    moved: int = 0
+    no_events: int = 0
+
+
+async def repartition(
+    connection: Connection,
+    source: str,
+    target: str,
+    *,
+    group: str,
+    by: By,
+    stop: asyncio.Event | None = None,
+) -> Copied:
+    """Copies what the group has not copied yet.
+
+    Args:
+        connection: The brokers.
+        source: The topic to read.
+        target: The topic to write, which must exist.
+        group: The consumer group that remembers how far it is.
+        by: "user" takes the user's id in the event for a key; "key" leaves the key as it is.
+        stop: Ends a copy that follows the source; None ends at the present end of the source.
+
+    Raises:
+        UsageError: No broker answers, there is no such topic, or it is one and the same.
+        KafkaError: A record was not acknowledged; it comes again the next time.
+    """
+    if source == target:
+        raise UsageError(f"{source} cannot be copied to itself; make another topic for the copy")
+    consumer = AIOKafkaConsumer(
+        **connection.client_arguments(),
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=_MAX_REQUEST_BYTES,
+    )
+    producer = AIOKafkaProducer(
+        **connection.client_arguments(),
+        acks="all",
+        linger_ms=20,
+        max_batch_size=256 << 10,
+        max_request_size=_MAX_REQUEST_BYTES,
+    )
+    async with started(consumer, connection), started(producer, connection):
+        cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001 - as read_topic does
+        for topic in (source, target):
+            if not cluster.partitions_for_topic(topic):
+                raise UsageError(f"there is no topic {topic} at {connection.bootstrap_servers}")
+        partitions = [TopicPartition(source, n) for n in cluster.partitions_for_topic(source)]
+        consumer.assign(partitions)
+        copy = _Copy(producer, target, by)
+        ends = await consumer.end_offsets(partitions)
+        while stop is None or not stop.is_set():
+            fetched = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_BATCH_RECORDS)
+            if fetched:
+                await copy.write(list(fetched.values()))
+                await consumer.commit({tp: some[-1].offset + 1 for tp, some in fetched.items()})
+            # The end that some brokers list is that before the last batch: read until idle.
+            elif stop is None and await _reached(consumer, ends):
+                break
+    return copy.done
+
+
+async def _reached(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) -> bool:
+    for partition, end in ends.items():
+        if await consumer.position(partition) < end:
+            return False
+    return True
+
+
+class _Copy:
+    def __init__(self, producer: AIOKafkaProducer, target: str, by: By) -> None:
+        self.done = Copied()
+        self._producer = producer
+        self._target = target
+        self._by = by
+
+    async def write(self, fetched: Sequence[Sequence[ConsumerRecord]]) -> None:
+        """Sends records, in order within a partition, and waits for their acknowledgements."""
+        waiting: list[asyncio.Future[Any]] = []
+        numbers = [record.partition for records in fetched for record in records]
+        for records in fetched:
+            for record in records:
+                sent = await self._producer.send(
+                    self._target,
+                    record.value,
+                    key=self._key(record),
+                    timestamp_ms=record.timestamp if record.timestamp > 0 else None,
+                    headers=list(record.headers),
+                )
+                waiting.append(sent)
+        for number, sent in zip(numbers, await asyncio.gather(*waiting), strict=True):
+            self.done.moved += sent.partition != number
+        self.done.records += len(waiting)
+
+    def _key(self, record: ConsumerRecord) -> bytes | None:
+        key: bytes | None = record.key
+        if self._by == "key":
+            return key
+        try:
+            user = parse(record.value, record.headers, MAX_TS_MS).user_id.encode("utf-8")
+        except BadEvent:
+            self.done.no_events += 1
+            return key
+        self.done.rekeyed += user != key
+        return user
