@@ -143,6 +143,22 @@ def test_the_trainer_runs_one_at_a_time_on_the_workers_archive() -> None:
     assert environment(worker)["CLICKPATH_ARCHIVE"] == mounts["archive"]["mountPath"]
 
 
+def test_workers_follow_the_versions_that_the_trainer_leaves() -> None:
+    (worker,) = render("trainer").one("Deployment", "worker")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert environment(worker)["CLICKPATH_MODEL_REPOSITORY"] == "/models/versions"
+    assert {"name": "models", "mountPath": "/models", "readOnly": True} in worker["volumeMounts"]
+
+
+def test_a_worker_that_asks_triton_has_no_versions_of_its_own() -> None:
+    (worker,) = render("triton").one("Deployment", "worker")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert "CLICKPATH_MODEL_REPOSITORY" not in environment(worker)
+    assert "models" not in [each["name"] for each in worker["volumeMounts"]]
+
+
 def test_claims_are_shared_and_stay_when_the_release_goes() -> None:
     claims = render("everything").all("PersistentVolumeClaim")
     assert set(claims) == {"models", "archive"}

@@ -44,3 +44,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- $triton := and .Values.triton.enabled (not .Values.triton.repository) -}}
 {{- if or .Values.models.existingClaim $triton .Values.trainer.enabled }}yes{{ end -}}
 {{- end }}
+
+{{/* Whether workers follow the versions on it; a model on Triton is not one of them. */}}
+{{- define "clickpath.versions" -}}
+{{- if and (include "clickpath.models" .) (not .Values.triton.enabled) }}yes{{ end -}}
+{{- end }}

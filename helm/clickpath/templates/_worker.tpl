@@ -22,7 +22,7 @@
 {{- if $worker.standbyReplicas }}
 - {name: CLICKPATH_STANDBY_REPLICAS, value: {{ $worker.standbyReplicas | quote }}}
 {{- end }}
-{{- if include "clickpath.models" . }}
+{{- if include "clickpath.versions" . }}
 - {name: CLICKPATH_MODEL_REPOSITORY, value: /models/versions}
 {{- end }}
 {{- if .Values.archive.enabled }}
