@@ -96,7 +96,6 @@ def _record(outcome: Outcome) -> dict[str, object]:
         for part, figures in (("valid", outcome.valid), ("test", outcome.test))
     } | {
         "knn_weight": outcome.knn_weight,
-        "scales": outcome.scales,
         "trained": asdict(outcome.trained),
         "refreshed": asdict(outcome.refreshed),
         "seconds": round(outcome.seconds, 1),

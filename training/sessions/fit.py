@@ -1,4 +1,4 @@
-"""The training of a next-item model: sampled columns, lazy rows, averaged weights, a deadline.
+"""The training of a path network: sampled columns, lazy rows, averaged weights, a deadline.
 
 The rules:
 
@@ -23,15 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clickpath.errors import FatalError
-from training.sessions.covisits import TableConfig, session_weights
 from training.sessions.log import NO_ITEM, Ints, Sessions
-from training.sessions.net import NextItem
+from training.sessions.net import PathNet
 from training.sessions.softmax import cross_entropy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitConfig:
-    """How a model is trained.
+    """How a network is trained.
 
     Attributes:
         seed: Of weights, order, dropout and drawn columns.
@@ -74,20 +73,18 @@ Judge = Callable[[], float]
 
 
 def fit(
-    model: NextItem,
+    model: PathNet,
     sessions: Sessions,
-    table: TableConfig,
     config: FitConfig,
     seconds: float,
     progress: Progress = lambda *_: None,
     judge: Judge | None = None,
 ) -> Fitted:
-    """Trains a model in place, for at most so many seconds; it ends with averaged weights.
+    """Trains a network in place, for at most so many seconds; it ends with averaged weights.
 
     Args:
-        model: Its table must be that of the same sessions.
+        model: To train.
         sessions: Oldest first.
-        table: How the pairs of the model's table were counted.
         config: How to train.
         seconds: Of wall time.
         progress: Is told about each step.
@@ -99,7 +96,7 @@ def fit(
     started_s, step, epoch, loss = monotonic(), 0, 0.0, 0.0
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    steps = _Steps(model, sessions, table, config)
+    steps = _Steps(model, sessions, config)
     model.train()
     judged = [0.6, 0.8]
     for epoch, batch in _batches(sessions, config, model.config.steps, rng):
@@ -124,11 +121,8 @@ def fit(
 class _Steps:
     """Takes the steps of a training, and keeps what they need: moments and averages."""
 
-    def __init__(
-        self, model: NextItem, sessions: Sessions, table: TableConfig, config: FitConfig
-    ) -> None:
+    def __init__(self, model: PathNet, sessions: Sessions, config: FitConfig) -> None:
         self._model, self._sessions, self._config = model, sessions, config
-        self._own = torch.from_numpy(session_weights(sessions, table).astype(np.float32))
         by_age = np.exp(-sessions.ages / config.age_decay)
         self._weight = torch.from_numpy(by_age.astype(np.float32))
         self._small = [weight for weight in model.parameters() if weight.requires_grad]
@@ -149,13 +143,11 @@ class _Steps:
         vectors = model.vectors[rows].requires_grad_()
         bias = model.bias[rows].requires_grad_()
         unit = functional.normalize(vectors, dim=1)
-        asked = model.ask(
-            session[:, :-1], (b, t), unit, column_of, self._own[index], future=session
-        )
+        asked = model.ask(session[:, :-1], (b, t), unit, column_of)
         loss = cross_entropy(
             asked.h,
             unit,
-            model.bias_of(bias) + correction,
+            bias + correction,
             asked.rows,
             asked.columns,
             asked.values,
@@ -279,35 +271,3 @@ def padded(sessions: Sessions, chosen: Ints, most: int) -> Tensor:
     clicks = (sessions.starts[chosen + 1] - lengths)[:, None] + np.arange(rows.shape[1])
     rows[here] = sessions.items[clicks[here]]
     return torch.from_numpy(rows)
-
-
-def fit_scales(model: NextItem, unseen: Sessions, config: FitConfig, passes: int = 2) -> None:
-    """Fits the seven factors of the model's parts on sessions that it has not been trained on.
-
-    Vectors have seen the answers of their training sessions, so there the cosine looks better than
-    it is. Seven numbers cannot learn a validation set by heart.
-    """
-    model.eval()
-    model.scales.requires_grad_()
-    optimizer = torch.optim.Adam([model.scales], lr=0.04, betas=(0.8, 0.95))
-    rng = np.random.default_rng(config.seed)
-    for epoch, batch in _batches(unseen, config, model.config.steps, rng):
-        if epoch >= passes:
-            break
-        session = padded(unseen, batch, model.config.steps + 1)
-        b, t = torch.where(session[:, 1:] != NO_ITEM)
-        asked = model.ask(session[:, :-1], (b, t), model.vectors)
-        loss = cross_entropy(
-            asked.h,
-            model.vectors,
-            model.bias_of(model.bias),
-            asked.rows,
-            asked.columns,
-            asked.values,
-            session[b, t + 1],
-            torch.ones(len(b)),
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    model.scales.requires_grad_(False)

@@ -1,8 +1,10 @@
 """The protocol of the next-item benchmark: from two files to figures, within a time limit.
 
-1. The newest 4 % of the training sessions are held out. kNN, table and model learn from the rest.
-2. On the held-out sessions the model's seven scales and the weight of the kNN are chosen.
-3. Table and kNN are made again from all sessions, and the model's training goes on with them.
+1. The newest 4 % of the training sessions are held out. Network, counts and kNN learn from the
+   rest.
+2. On the held-out sessions the mixer is fitted and the weight of the kNN chosen. Their figures come
+   from two halves, each ranked by what was fitted on the other.
+3. Counts and kNN are made again from all sessions, and the network's training goes on with them.
 4. Only then the test prefixes are ranked, each against all items, once.
 """
 
@@ -16,26 +18,26 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from clickpath.errors import UsageError
-from training.sessions.covisits import Table, TableConfig, build_table, start_of_embeddings
-from training.sessions.fit import FitConfig, Fitted, fit, fit_scales, padded
-from training.sessions.knn import KnnConfig, SessionKnn, Votes
-from training.sessions.log import Floats, Prefixes, Sessions, every_prefix
-from training.sessions.net import NetConfig, NextItem
+from training.sessions.counts import CountConfig, Counts, count
+from training.sessions.covisits import start_of_embeddings
+from training.sessions.fit import FitConfig, Fitted, fit
+from training.sessions.knn import KnnConfig, SessionKnn
+from training.sessions.log import Prefixes, Sessions, every_prefix
+from training.sessions.net import NetConfig, PathNet
+from training.sessions.ranker import Mixer, MixerConfig, Ranker, fit_mixer
+from training.sessions.ranking import Asked, ask, figures, network_ranks, question, rank, together
 
 #: Share of the training sessions that choices are made on.
 HELD_OUT: Final = 0.04
 
-#: Ranks beyond this count as a miss.
-TOP: Final = 20
+#: Fewer sessions than this are held out only where they would be more than a fifth.
+_FEWEST: Final = 200
 
-_WEIGHTS: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.4, 2.0)
-_FLOOR: Final = 1e-3
-_VALIDATED: Final = 12_000
+_WEIGHTS: Final = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+_VALIDATED: Final = 24_000
 _JUDGED: Final = 4_000
-_CELLS: Final = 20_000_000
 
 #: Kept back for what is not foreseen; no more than a tenth of the time.
 _SPARE_S: Final = 20.0
@@ -52,11 +54,12 @@ class BenchmarkConfig:
     """
 
     minutes: float = 13.0
-    refresh: float = 0.2
-    refresh_rate: float = 0.4
+    refresh: float = 0.15
+    refresh_rate: float = 0.3
     net: NetConfig = field(default_factory=NetConfig)
     fit: FitConfig = field(default_factory=FitConfig)
-    table: TableConfig = field(default_factory=TableConfig)
+    counting: CountConfig = field(default_factory=CountConfig)
+    mixer: MixerConfig = field(default_factory=MixerConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
 
 
@@ -68,6 +71,16 @@ class Figures:
     knn: tuple[float, float]
     fused: tuple[float, float]
 
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{name} {hit:.2f} / {reciprocal:.2f}"
+            for name, (hit, reciprocal) in (
+                ("model", self.model),
+                ("kNN", self.knn),
+                ("fused", self.fused),
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -76,7 +89,6 @@ class Outcome:
     valid: Figures
     test: Figures
     knn_weight: float
-    scales: tuple[float, ...]
     trained: Fitted
     refreshed: Fitted
     seconds: float
@@ -104,49 +116,45 @@ def run(
         UsageError: The newest sessions have nothing to choose by.
     """
     deadline_s = started_s + config.minutes * 60
-    cut = len(sessions) - max(10, round(len(sessions) * HELD_OUT))
+    cut = len(sessions) - max(round(len(sessions) * HELD_OUT), min(len(sessions) // 5, _FEWEST))
     older, newer = sessions.between(0, cut), sessions.between(cut, len(sessions))
     known = np.zeros(rows, dtype=bool)
     known[older.items] = True
-    newer = newer.without(~known[newer.items])
-    valid = every_prefix(newer).some(_VALIDATED)
-    if not len(valid):
+    halves = _halves(newer.without(~known[newer.items]))
+    asked = sum(len(half) for half in halves)
+    if not all(len(half) for half in halves):
         raise UsageError(f"the newest {len(newer)} sessions share no two items with the others")
+
     torch.manual_seed(config.fit.seed)
     began_s = monotonic()
-    table = build_table(older, rows, config.table)
     start = start_of_embeddings(older, rows, config.net.width, config.fit.seed)
-    model = NextItem(config.net, start, table).eval()
+    net = PathNet(config.net, start).eval()
+    ranker = Ranker(net, count(older, rows, config.counting), config.counting, config.mixer)
     knn = SessionKnn(older, rows, config.knn)
     making_s = monotonic() - began_s
-    probe = valid.some(600)
-    measure(model, knn, probe.some(100), (0.0,))  # the first calls set up more than they rank
-    began_s = monotonic()
-    measure(model, knn, probe, (0.0,))
-    each_s = 1.2 * (monotonic() - began_s) / max(1, len(probe))
-    # The scales' fit costs about as much as a ranking of all held-out prefixes.
-    after_s = making_s + each_s * (2 * len(valid) + len(test)) + min(_SPARE_S, 6 * config.minutes)
+    each_s = _seconds_a_prefix(ranker, knn, halves[0])
+    # Fitting three mixers costs about as much as asking what they are fitted on.
+    after_s = making_s + each_s * (2 * asked + len(test)) + min(_SPARE_S, 6 * config.minutes)
     left_s = max(5.0, deadline_s - monotonic() - after_s)
     say(
         f"{len(older):,} sessions to learn from, {left_s:.0f} s to do it, {after_s:.0f} s kept back"
     )
-    few = valid.some(_JUDGED)
+    few = every_prefix(newer.without(~known[newer.items])).some(_JUDGED)
 
     def judge() -> float:
-        score = figures(measure(model, None, few, ()).model)
-        say(f"  held-out sessions: model {score[0]:.2f} / {score[1]:.2f}")
+        score = figures(network_ranks(net, few))
+        say(f"  held-out sessions: network {score[0]:.2f} / {score[1]:.2f}")
         return sum(score)
 
     share = (1 - config.refresh) * left_s
-    trained = fit(model, older, config.table, config.fit, share, _teller(say), judge)
+    trained = fit(net, older, config.fit, share, _teller(say), judge)
     say(_told("trained", trained))
-    fit_scales(model, newer, config.fit)
-    ranks = measure(model, knn, valid, _WEIGHTS)
-    weight = max(_WEIGHTS, key=lambda each: sum(figures(ranks.fused[each])))
-    on_valid = _figures(ranks, weight)
-    say(f"held-out sessions: {_line(on_valid)}, kNN weight {weight}")
+    on_valid, weight = _mix(ranker, knn, halves, config)
+    say(f"held-out sessions: {on_valid}, kNN weight {weight}")
+
     knn = SessionKnn(sessions, rows, config.knn)
-    _meet(model, build_table(sessions, rows, config.table), ~known)
+    ranker.counts = count(sessions, rows, config.counting)
+    _meet(net, ranker.counts, ~known)
     again = replace(
         config.fit,
         rate=config.fit.rate * config.refresh_rate,
@@ -155,85 +163,58 @@ def run(
         warm_up=0.1,
     )
     left_s = deadline_s - monotonic() - each_s * len(test)
-    refreshed = fit(model, sessions, config.table, again, max(1.0, left_s), _teller(say))
+    refreshed = fit(net, sessions, again, max(1.0, left_s), _teller(say))
     say(_told("refreshed", refreshed))
-    on_test = _figures(measure(model, knn, test, (weight,)), weight)
-    scales = tuple(round(each, 3) for each in model.scales.exp().tolist())
-    return Outcome(on_valid, on_test, weight, scales, trained, refreshed, monotonic() - started_s)
+    ranks = together(rank(each, ranker.mixer, (weight,)) for each in ask(ranker, knn, test))
+    on_test = Figures(figures(ranks.model), figures(ranks.knn), figures(ranks.fused[weight]))
+    return Outcome(on_valid, on_test, weight, trained, refreshed, monotonic() - started_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """The rank of each prefix' next item, from 1; infinite where it is not ranked at all."""
-
-    model: Floats
-    knn: Floats
-    fused: dict[float, Floats]
-
-
-@torch.inference_mode()
-def measure(
-    model: NextItem, knn: SessionKnn | None, prefixes: Prefixes, weights: tuple[float, ...]
-) -> Ranks:
-    """Ranks the next items of prefixes among all items; among equals the worst place counts.
-
-    Fused, an item's logit is the model's plus `weight * log(1 + share / 0.001)`, its share being
-    that of the neighbours' votes. Without a kNN only the model is ranked.
-    """
-    model.eval()
-    rows = len(model.bias)
-    block = int(np.clip(_CELLS // rows, 8, 512))
-    order = np.argsort(prefixes.paths.lengths, kind="stable")  # little padding in a block
-    by_model, by_knn = np.zeros(len(prefixes)), np.zeros(len(prefixes))
-    fused = {weight: np.zeros(len(prefixes)) for weight in weights}
-    for first in range(0, len(order), block):
-        chosen = order[first : first + block]
-        paths = padded(prefixes.paths, chosen, model.config.steps)
-        target = torch.from_numpy(prefixes.following[chosen])
-        logits = model(paths, (paths > 0).sum(1).clamp(min=1))
-        by_model[chosen] = _ranks(logits, target)
-        if knn is None:
-            continue
-        votes = knn.votes(Sessions.of([prefixes.paths[int(i)].tolist() for i in chosen]))
-        voted = torch.zeros_like(logits)
-        voted[torch.from_numpy(votes.path), torch.from_numpy(votes.item)] = shares(votes)
-        found = voted.gather(1, target[:, None])[:, 0] > 0
-        by_knn[chosen] = np.where(found.numpy(), _ranks(voted, target), np.inf)
-        bonus = torch.log1p(voted / _FLOOR)
-        for weight, ranks in fused.items():
-            ranks[chosen] = _ranks(logits + weight * bonus, target)
-    return Ranks(by_model, by_knn, fused)
+def _halves(sessions: Sessions) -> tuple[Prefixes, Prefixes]:
+    """Prefixes of every other session, and of those between them."""
+    every = range(len(sessions))
+    first, second = (
+        every_prefix(Sessions.of([sessions[i].tolist() for i in every[side::2]])).some(
+            _VALIDATED // 2
+        )
+        for side in (0, 1)
+    )
+    return first, second
 
 
-def shares(votes: Votes) -> Tensor:
-    """Each vote as a share of its path's votes."""
-    total = np.bincount(votes.path, votes.score)
-    return torch.from_numpy((votes.score / total[votes.path]).astype(np.float32))
+def _seconds_a_prefix(ranker: Ranker, knn: SessionKnn, prefixes: Prefixes) -> float:
+    """What ranking a prefix costs, by a probe."""
+    for most in (100, 1000):  # the first calls set up more than they rank
+        probe = prefixes.some(most)
+        began_s = monotonic()
+        together(rank(each, ranker.mixer, (0.0,)) for each in ask(ranker, knn, probe))
+    return 1.2 * (monotonic() - began_s) / len(probe)
 
 
-def _ranks(scores: Tensor, target: Tensor) -> NDArray[np.float64]:
-    at_least = (scores >= scores.gather(1, target[:, None])).sum(1)
-    unknown = target == 0
-    return torch.where(unknown, torch.inf, at_least.double()).numpy()
+def _mix(
+    ranker: Ranker, knn: SessionKnn, halves: tuple[Prefixes, Prefixes], config: BenchmarkConfig
+) -> tuple[Figures, float]:
+    """Fits the mixer and chooses the kNN's weight; the figures come from crossed halves."""
+    seed = config.fit.seed
+    blocks: list[list[Asked]] = [list(ask(ranker, knn, half, seed)) for half in halves]
+    questions = [[question(each) for each in half] for half in blocks]
+    ranks = []
+    for fitted, measured in ((questions[0], blocks[1]), (questions[1], blocks[0])):
+        mixer = Mixer(config.counting.prior, config.mixer)
+        fit_mixer(mixer, fitted, config.mixer, seed)
+        ranks += [rank(each, mixer, _WEIGHTS) for each in measured]
+    both = together(ranks)
+    weight = max(_WEIGHTS, key=lambda each: sum(figures(both.fused[each])))
+    fit_mixer(ranker.mixer, questions[0] + questions[1], config.mixer, seed)
+    return Figures(figures(both.model), figures(both.knn), figures(both.fused[weight])), weight
 
 
-def figures(ranks: Floats) -> tuple[float, float]:
-    """HR@20 and MRR@20 in per cent."""
-    hit = ranks <= TOP
-    return 100 * float(hit.mean()), 100 * float(np.where(hit, 1 / ranks, 0.0).mean())
-
-
-def _figures(ranks: Ranks, weight: float) -> Figures:
-    return Figures(figures(ranks.model), figures(ranks.knn), figures(ranks.fused[weight]))
-
-
-def _meet(model: NextItem, table: Table, fresh: NDArray[np.bool_]) -> None:
-    """Gives the model a new table, and items that it has not met the mean of their neighbours."""
-    model.table = table
+def _meet(net: PathNet, counts: Counts, fresh: NDArray[np.bool_]) -> None:
+    """Gives items that the network has not met the mean of their neighbours' vectors."""
     rows = torch.from_numpy(np.flatnonzero(fresh))
-    rows = rows[(table.weights[rows].sum(1) > 0)]
-    near = model.vectors[table.ids[rows].long()] * table.weights[rows][:, :, None]
-    model.vectors[rows] = near.sum(1) / near.sum(1).norm(dim=1, keepdim=True).clamp(min=1e-6)
+    rows = rows[counts.near.weights[rows].sum(1) > 0]
+    near = net.vectors[counts.near.ids[rows].long()] * counts.near.weights[rows][:, :, None]
+    net.vectors[rows] = near.sum(1) / near.sum(1).norm(dim=1, keepdim=True).clamp(min=1e-6)
 
 
 def _teller(say: Callable[[str], None]) -> Callable[[float, float], None]:
@@ -252,15 +233,4 @@ def _told(what: str, fitted: Fitted) -> str:
     return (
         f"{what} {fitted.epochs:.1f} epochs, {fitted.steps} steps in {fitted.seconds:.0f} s, "
         f"loss {fitted.loss:.3f}"
-    )
-
-
-def _line(measured: Figures) -> str:
-    return ", ".join(
-        f"{name} {hit:.2f} / {reciprocal:.2f}"
-        for name, (hit, reciprocal) in (
-            ("model", measured.model),
-            ("kNN", measured.knn),
-            ("fused", measured.fused),
-        )
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clickpath.cli import main
-from training.sessions.protocol import figures
+from training.sessions.ranking import figures
 
 
 def small_log(folder: Path) -> tuple[str, str]:
@@ -50,7 +50,7 @@ def test_newest_sessions_without_known_items_are_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train, test = tmp_path / "train.txt", tmp_path / "test.tsv"
-    train.write_text("a b\n" * 50 + "c d\n" * 10)
+    train.write_text("a b\n" * 50 + "c d\n" * 12)
     test.write_text("a\tb\n")
     assert main(["benchmark", "diginetica", "--train", str(train), "--test", str(test)]) == 2
     assert "share no two items with the others" in capsys.readouterr().err
