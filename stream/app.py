@@ -33,7 +33,6 @@ from stream.models.wiring import make_rollout, switching
 from stream.placement import Placement
 from stream.settings import Settings
 from stream.spans import Tracer
-from stream.topics import Topics
 from stream.wiring import make_handler
 
 logger = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ class Worker:
     archive: Beside | None
     tracer: Tracer | None
     rollout: Rollout | None
-    topics: Topics
+    topics: frozenset[str]
 
 
 def create_app(
@@ -122,10 +121,17 @@ def create_app(
         settings.web_host,
         settings.web_port,
         alive=lambda: _alive(app, settings.stalled_after_s),
-        ready=lambda: _ready(app, placement),
+        ready=lambda: _ready(app, placement, settings.unready_after_s),
         metrics=lambda: _scrape(app, users, handler, metrics, clock, archive, predictor, rollout),
     )
-    return Worker(app, users, handler, metrics, pages, archive, tracer, rollout, settings.topics)
+    needed = _topics_of(settings)
+    return Worker(app, users, handler, metrics, pages, archive, tracer, rollout, needed)
+
+
+def _topics_of(settings: Settings) -> frozenset[str]:
+    """What has to be there: without models to follow, nobody needs their topic."""
+    names = frozenset(settings.topics.configs())
+    return names if settings.model_repository else names - {settings.models_topic}
 
 
 def _archive_of(settings: Settings) -> Beside | None:
@@ -179,7 +185,7 @@ async def _send(app: BatchApp, partition: int, outputs: Sequence[OutputRecord]) 
 
 
 def _alive(app: BatchApp, stalled_after_s: float) -> Verdict:
-    """Fails when records wait and for too long none was finished, or none committed."""
+    """Fails when for too long nothing was committed, or records wait and none was finished."""
     progress = app.progress
     if app.crashed:
         return Verdict(False, "the worker has crashed and is stopping")
@@ -188,6 +194,8 @@ def _alive(app: BatchApp, stalled_after_s: float) -> Verdict:
         return Verdict(True, "starting, or recovering states")
     now_s = time.monotonic()
     last = f"last commit {now_s - committed_s:.1f} s ago"
+    if now_s - committed_s > stalled_after_s:
+        return Verdict(False, f"no commit for {now_s - committed_s:.0f} s")
     if now_s - moved_s > stalled_after_s and progress.lag_events:
         return Verdict(
             False,
@@ -196,10 +204,19 @@ def _alive(app: BatchApp, stalled_after_s: float) -> Verdict:
     return Verdict(True, last)
 
 
-def _ready(app: BatchApp, placement: Placement) -> Verdict:
+def _ready(app: BatchApp, placement: Placement, unready_after_s: float) -> Verdict:
+    """Fails while states are not here, or the broker confirms nothing, or a topic is gone."""
     progress = app.progress
+    if app.crashed:
+        return Verdict(False, "the worker has crashed and is stopping")
+    if progress.missing:
+        return Verdict(False, f"there is no topic {', '.join(sorted(progress.missing))}")
     if not progress.recovered:
         return Verdict(False, "not in the group yet, or recovering states")
+    # A commit asks the broker whether this worker is a member, also when there is nothing to write.
+    since_s = progress.last_commit_monotonic_s or progress.recovered_monotonic_s
+    if since_s is not None and (age_s := time.monotonic() - since_s) > unready_after_s:
+        return Verdict(False, f"no commit for {age_s:.0f} s: does the broker answer?")
     warning = "" if placement.warning is None else f"; warning: {placement.warning}"
     return Verdict(True, f"{len(progress.assignment)} partitions{warning}")
 

@@ -103,7 +103,7 @@ class WorkerProcess:
         until_s = loop.time() + timeout_s
         while loop.time() < until_s:
             self._check_running()
-            status, _ = await self._get("/ready")
+            status, _ = await self.page("/ready")
             if status == 200:
                 return
             await asyncio.sleep(0.1)
@@ -116,7 +116,7 @@ class WorkerProcess:
             FatalError: It ended.
         """
         self._check_running()
-        status, text = await self._get("/metrics")
+        status, text = await self.page("/metrics")
         if status != 200:
             return {}
         return {
@@ -126,6 +126,18 @@ class WorkerProcess:
             for family in text_string_to_metric_families(text)
             for sample in family.samples
         }
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """Status and text of one of its pages; status 0 when nobody answers."""
+        timeout = aiohttp.ClientTimeout(total=5)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(self.address + path) as response,
+            ):
+                return response.status, await response.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return 0, ""
 
     async def stop(self, timeout_s: float = 30.0) -> int:
         """Asks it to finish what it has in hand and to stop; returns its exit code.
@@ -164,14 +176,3 @@ class WorkerProcess:
     def _check_running(self) -> None:
         if self.exit_code is not None:
             raise FatalError(f"the worker ended with exit code {self.exit_code}\n{self.log_tail()}")
-
-    async def _get(self, path: str) -> tuple[int, str]:
-        timeout = aiohttp.ClientTimeout(total=5)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(self.address + path) as response,
-            ):
-                return response.status, await response.text()
-        except (aiohttp.ClientError, TimeoutError):
-            return 0, ""

@@ -30,7 +30,7 @@ def run_worker(worker: Worker, predictor: Predictor | None) -> int:
 
 async def _run(worker: Worker, predictor: Predictor | None) -> int:
     quiet_loggers()
-    await check_broker(worker.app, worker.topics.configs())
+    await check_broker(worker.app, worker.topics)
     try:
         await worker.pages.start()
     except OSError as error:

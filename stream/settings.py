@@ -175,6 +175,9 @@ class Settings(BaseModel):
     web_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         6066, description="Port of the health and metrics pages; 0 takes a free one."
     )
+    unready_after_s: Annotated[float, Field(gt=0)] = Field(
+        15.0, description="Time without a commit after which readiness fails."
+    )
     stalled_after_s: Annotated[float, Field(gt=0)] = Field(
         120.0, description="How long records may wait, and none be done, until health fails."
     )

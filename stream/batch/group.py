@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,7 @@ class Group:
     def source_is_ready(self) -> None:
         """Notes that a source has restored all that it was assigned."""
         self.progress.recovered = all(each.ready for each in self.sources.values())
+        self.progress.recovered_monotonic_s = time.monotonic()
 
     def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has, as far as the client knows; 0 if it does not."""
@@ -177,6 +179,10 @@ class Group:
 
     async def look_at_ends(self) -> None:
         """Asks the broker how far the partitions' ends are, for the lag in `progress`."""
+        cluster = self.consumer._client.cluster
+        self.progress.missing = frozenset(
+            topic for topic in self.sources if not cluster.partitions_for_topic(topic)
+        )
         ours = [TopicPartition(*each) for each in self.progress.assignment]
         if not self.progress.recovered or not ours:
             return

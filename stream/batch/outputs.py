@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from aiokafka.errors import MessageSizeTooLargeError
+
+from clickpath.errors import ConfigError
 from stream.batch.records import OutputRecord
 
 # A record's own fields take at most this much besides key, value and headers (KIP-98).
@@ -14,6 +17,10 @@ _RECORD_OVERHEAD_BYTES = 21
 _BATCH_OVERHEAD_BYTES = 61
 
 _NO_HEADERS: list[tuple[str, bytes | None]] = []
+
+
+class TopicLimit(ConfigError):
+    """A topic takes no record of the size that the worker may send."""
 
 
 class OutputTooLarge(Exception):
@@ -94,7 +101,15 @@ class Outputs:
             acknowledged.append(
                 await producer.send_batch(batch, topic, partition=partition % count)
             )
-        await _all(acknowledged)
+        try:
+            await _all(acknowledged)
+        except MessageSizeTooLargeError as error:
+            size = max(map(size_bytes, records))
+            raise TopicLimit(
+                f"the topic {topic} refuses a batch with a record of up to {size} bytes: its "
+                "max.message.bytes is too small (kafka-configs.sh --alter --entity-type topics "
+                f"--entity-name {topic} --add-config max.message.bytes=4194304)"
+            ) from error
 
 
 def _batches(producer: Any, records: Sequence[OutputRecord]) -> list[Any]:

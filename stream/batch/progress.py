@@ -63,6 +63,8 @@ class BatchProgress:
             restored.
         recovered: Whether the state of the whole assignment is here; also True for a worker that
             has joined the group and got nothing. False before, and during a rebalance.
+        recovered_monotonic_s: When that was last the case for the first time.
+        missing: Batch topics that the broker does not know (any more).
         records: Records in finished chunks since the start.
         chunks: Finished chunks since the start.
         commits: Commits that had something to commit.
@@ -81,6 +83,8 @@ class BatchProgress:
     partitions: dict[tuple[str, int], PartitionProgress] = field(default_factory=dict)
     assignment: frozenset[tuple[str, int]] = frozenset()
     recovered: bool = False
+    recovered_monotonic_s: float | None = None
+    missing: frozenset[str] = frozenset()
     records: int = 0
     chunks: int = 0
     commits: int = 0

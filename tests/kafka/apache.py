@@ -41,6 +41,7 @@ offsets.topic.num.partitions=1
 transaction.state.log.replication.factor={copies}
 transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=1
+auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.index.size.max.bytes=65536
@@ -156,6 +157,14 @@ class Node:
             # An orderly stop takes seconds and keeps nothing that a test would miss.
             process.kill()
             process.wait()
+
+    def ended(self, timeout_s: float) -> bool:
+        """Waits until it has ended by itself; False if it has not by then."""
+        assert self._process is not None
+        try:
+            return bool(self._process.wait(timeout_s))
+        except subprocess.TimeoutExpired:
+            return False
 
     def pause(self) -> None:
         """Lets it hang: connections stay, nothing is answered."""
@@ -277,7 +286,12 @@ class ApacheKafka:
 
     def _format(self, classpath: str) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, *self._format_arguments]
+        tool = [
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster}",
+            *self._format_arguments,
+        ]
         runs = [
             subprocess.Popen(
                 command(classpath, *tool, "-c", str(node.properties)),

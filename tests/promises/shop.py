@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from clickpath.encoding import Encoder
 from clickpath.events import Click
@@ -58,14 +60,28 @@ class Shop:
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
 
-    async def create_topics(self) -> None:
+    async def create_topics(self, replication: int = 1, **more: str) -> None:
         await create_topics(
             self.settings.connection,
             {
-                name: TopicSpec(partitions=PARTITIONS, config=config)
+                name: TopicSpec(
+                    partitions=PARTITIONS, config={**config, **more}, replication=replication
+                )
                 for name, config in self.settings.topics.configs().items()
             },
         )
+
+    async def limit(self, topic: str, *, max_message_bytes: int) -> None:
+        """Changes the largest size of a record of a topic."""
+        admin = AIOKafkaAdminClient(**self.settings.connection.client_arguments())
+        await admin.start()
+        try:
+            changed = {"max.message.bytes": str(max_message_bytes)}
+            await admin.alter_configs(
+                [ConfigResource(ConfigResourceType.TOPIC, topic, configs=changed)]
+            )
+        finally:
+            await admin.close()
 
     async def produce(self, lines: Iterable[RawLine], events_per_s: float | None = None) -> None:
         self.produced += await produce(

@@ -82,3 +82,21 @@ async def test_metrics_count_what_happened(worker: Worker) -> None:
 @pytest.mark.parametrize("path", ["/", "/tables/", "/router/", "/agents/", "/graph/"])
 async def test_there_is_no_other_page(worker: Worker, path: str) -> None:
     assert (await get(worker, path))[0] == 404
+
+
+async def test_a_worker_whose_commits_are_not_confirmed_is_not_ready_then_not_alive(
+    worker: Worker,
+) -> None:
+    progress = worker.app.progress
+    progress.recovered = True
+    progress.last_moved_monotonic_s = time.monotonic()
+    progress.last_commit_monotonic_s = time.monotonic() - 16
+    assert (await get(worker, "/health"))[0] == 200
+    status, text = await get(worker, "/ready")
+    assert status == 503
+    assert "no commit for 16 s" in text
+
+    progress.last_commit_monotonic_s = time.monotonic() - 121
+    status, text = await get(worker, "/health")
+    assert status == 503
+    assert "no commit for 121 s" in text
