@@ -88,6 +88,26 @@ def loaded_version(address: Address, model: str, version: int, *, wait_s: float)
             time.sleep(_POLL_S)
 
 
+def load_model(address: Address, model: str, *, timeout_s: float = 120.0) -> None:
+    """Has a server in explicit mode load the versions that its repository has by now.
+
+    Versions that it serves go on answering while it does.
+
+    Raises:
+        UsageError: It does not answer, or cannot load the model; with its own words.
+        ConfigError: It refuses the admin key.
+    """
+    with blocking.InferenceServerClient(**address.client_arguments()) as client:
+        try:
+            client.load_model(model, headers=address.admin_headers(), client_timeout=timeout_s)
+        except InferenceServerException as error:
+            if meaning_of(error.status(), error.message()) is Meaning.KEY_REFUSED:
+                _refused(address, error)
+            raise UsageError(
+                f"Triton at {address.url} does not load the model {model}: {error.message()}"
+            ) from error
+
+
 def _refused(address: Address, error: InferenceServerException) -> NoReturn:
     raise ConfigError(
         f"Triton at {address.url} refuses the admin key of CLICKPATH_TRITON_ADMIN_KEY_FILE: "

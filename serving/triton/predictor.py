@@ -4,7 +4,7 @@ The rules
 
 1.  A call has one deadline, for all its batches and retries together. Batches are no larger than
     the model takes; a bounded number of them is in flight at once, which hides the transport.
-2.  A batch is sent again only when no server answered the first time, and only within a budget.
+2.  A batch is sent again only when no server answered the first time, once, and within a budget.
 3.  When calls fail in a row a circuit breaker refuses further ones at once, and the fallback
     policy decides until the server has answered a knock and then a trial; see
     `serving.triton.breaker`.
@@ -204,14 +204,16 @@ class TritonPredictor:
 
     async def _outputs(self, slot: Slot, batch: Batch, ends_s: float) -> Outputs:
         loop = asyncio.get_running_loop()
+        again = True
         while True:
             try:
                 answer = await self._connected().infer(slot, batch.paths, ends_s - loop.time())
             except CallFailed as failure:
                 self._counts.calls[failure.meaning.value] += 1
                 late = loop.time() + _RETRY_PAUSE_S > ends_s
-                if late or not may_repeat(failure.meaning) or not self._budget.spend():
+                if not (again and may_repeat(failure.meaning)) or late or not self._budget.spend():
                     raise
+                again = False
                 await asyncio.sleep(_RETRY_PAUSE_S * random.uniform(0.5, 1.0))
             else:
                 self._counts.calls["ok"] += 1
