@@ -100,6 +100,7 @@ def create_app(
         connection=settings.connection,
         commit_interval_s=settings.commit_interval_s,
         session_timeout_s=settings.session_timeout_s,
+        instance_id=settings.instance_id or None,
         record_limit_bytes=_RECORD_LIMIT_BYTES,
         chunk_records=_CHUNK_RECORDS,
         transactional=settings.delivery == "transactional",

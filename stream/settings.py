@@ -154,6 +154,12 @@ class Settings(BaseModel):
     session_timeout_s: Annotated[float, Field(ge=1)] = Field(
         30.0, description="Silence after which the broker gives a worker's partitions away."
     )
+    instance_id: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,200}$",
+        description="Name of this worker among its group, for static membership: a restart within "
+        "the session timeout moves no partition. Empty for none; no two workers share one.",
+    )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="Compression of what the worker sends."
     )

@@ -229,6 +229,7 @@ def batch_app(
     connection: Connection,
     commit_interval_s: float = 1.0,
     session_timeout_s: float = 30.0,
+    instance_id: str | None = None,
     rebalance_timeout_s: float = 60.0,
     max_poll_interval_s: float = 300.0,
     request_timeout_s: float = 30.0,
@@ -249,6 +250,8 @@ def batch_app(
         connection: The brokers.
         commit_interval_s: Time between commits of states and offsets.
         session_timeout_s: Silence after which the group gives a worker's partitions away.
+        instance_id: Name of this member for static membership: it does not leave when it stops, and
+            comes back without a rebalance within the session timeout.
         rebalance_timeout_s: How long a rebalance waits for a worker to finish its chunk.
         max_poll_interval_s: How long an agent may keep a chunk before the worker leaves the group.
         request_timeout_s: How long a request to the broker, and a send with its retries, may take.
@@ -277,6 +280,7 @@ def batch_app(
             "broker": [URL(f"kafka://{each}") for each in connection.servers],
             "broker_commit_interval": commit_interval_s,
             "broker_session_timeout": session_timeout_s,
+            "consumer_group_instance_id": instance_id,
             "broker_heartbeat_interval": min(3.0, session_timeout_s / 3),
             "broker_rebalance_timeout": rebalance_timeout_s,
             "broker_max_poll_interval": max_poll_interval_s,

@@ -131,7 +131,7 @@ async def _leave_first_generation(coordinator: Any) -> None:
     Apache Kafka counts from 1, the embedded broker from 0; whoever joins next would have to wait
     for the session timeout.
     """
-    if coordinator.generation == 0:
+    if coordinator.generation == 0 and coordinator._group_instance_id is None:
         with suppress(KafkaError):
             await coordinator._send_req(
                 LeaveGroupRequest(coordinator.group_id, coordinator.member_id)

@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from stream.broker import EmbeddedBroker
 from tests.kafka.apache import ApacheKafka, Missing
 from tests.promises.shop import Oracle, Shop, lines_of, names_of_its_own, until_handled
 
-_SESSION_S = 3
+#: Silence after which the group gives the partitions of a worker away.
+SESSION_S = 3
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,19 +58,28 @@ def main(argv: Sequence[str]) -> int:
     if options.broker == "embedded" and options.mode == "transactional":
         arguments.error("the embedded broker has no transactions")
     with _broker(options.broker) as broker, tempfile.TemporaryDirectory() as folder:
-        environ = {
-            **names_of_its_own(),
-            "CLICKPATH_DELIVERY": options.mode,
-            "CLICKPATH_SESSION_TIMEOUT_S": str(_SESSION_S),
-            "CLICKPATH_COMMIT_INTERVAL_S": "0.3",
-            # A slow machine must not change what is decided.
-            "CLICKPATH_PREDICT_DEADLINE_S": "60",
-        }
-        shop = Shop(broker.bootstrap_servers, Path(folder), environ)
+        shop = Shop(broker.bootstrap_servers, Path(folder), environ_of(options.mode))
         found = asyncio.run(_chaos(shop, options.kills, options.events_per_kill, options.seed))
     print(json.dumps({"broker": options.broker, "mode": options.mode, **found}))
+    return int(not kept(options.mode, found))
+
+
+def environ_of(mode: str) -> dict[str, str]:
+    """The settings of workers that are to be killed."""
+    return {
+        **names_of_its_own(),
+        "CLICKPATH_DELIVERY": mode,
+        "CLICKPATH_SESSION_TIMEOUT_S": str(SESSION_S),
+        "CLICKPATH_COMMIT_INTERVAL_S": "0.3",
+        # A slow machine must not change what is decided.
+        "CLICKPATH_PREDICT_DEADLINE_S": "60",
+    }
+
+
+def kept(mode: str, found: Mapping[str, Any]) -> bool:
+    """Whether every promise was kept."""
     wrong = found["lost"] or found["not_decided"] or found["double"] or not found["state_equal"]
-    return int(bool(wrong or (options.mode == "transactional" and found["raw_duplicates"])))
+    return not (wrong or (mode == "transactional" and found["raw_duplicates"]))
 
 
 def _broker(kind: str) -> EmbeddedBroker | ApacheKafka:
@@ -111,10 +121,11 @@ async def _chaos(shop: Shop, kills: int, events_per_kill: int, seed: int) -> dic
             raise FatalError(f"the last worker did not stop in order\n{worker.log_tail(40)}")
     finally:
         await worker.kill()
-    return {"kills": kills, "events": len(lines), **await _compared(shop, expected, recoveries)}
+    return {"kills": kills, "events": len(lines), **await compared(shop, expected, recoveries)}
 
 
-async def _compared(shop: Shop, expected: Oracle, recoveries: list[float]) -> dict[str, Any]:
+async def compared(shop: Shop, expected: Oracle, recoveries: list[float]) -> dict[str, Any]:
+    """What lies on the topics, against what one process makes of the same events."""
     by_id = await shop.interventions()
     causes: dict[tuple[str, str], set[str]] = defaultdict(set)
     for intervention_id, records in by_id.items():

@@ -94,8 +94,7 @@ def counting_app(
     app = batch_app(
         job.name,
         connection=Connection(job.servers),
-        session_timeout_s=SESSION_S,
-        **{**usual, **settings},
+        **{"session_timeout_s": SESSION_S, **usual, **settings},
     )
     clicks = app.topic(job.topic, batch=True)
     users = app.keyed_table("users", source=clicks, dumps=dumps, loads=loads)
