@@ -1,14 +1,16 @@
 """A model's card: what it is, what it was made of, and what it must be used with.
 
 A model has two graphs of the same weights: `model.onnx`, which says what a decision needs and what
-costs nothing more, and, where there are heads for tokens, `heads.onnx`, which says everything.
+costs nothing more, and, where there are heads for tokens, `heads.onnx`, which says everything. It
+may have step graphs as well, `step-0.onnx` and one for each layer, which say what `model.onnx` says
+and read a path step by step (`serving.incremental_graphs`).
 """
 
 from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -21,6 +23,8 @@ from serving.outputs import KNOWN_HEADS, REQUIRED_HEADS
 MODEL_FILE: Final = "model.onnx"
 HEADS_FILE: Final = "heads.onnx"
 CARD_FILE: Final = "card.json"
+
+_Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Card(BaseModel):
@@ -36,6 +40,7 @@ class Card(BaseModel):
         heads: What `model.onnx` says; see `serving.outputs`.
         all_heads: What `heads.onnx` says; none where there is no such file.
         all_heads_sha256: Digest of `heads.onnx`.
+        step_sha256: Digests of the step graphs, in order; none where there are no such files.
         calibration: By head, what its logits were corrected by after training.
         data: What it was trained on.
         metrics: How good it was, on data that it had not seen, beside the baselines.
@@ -46,14 +51,15 @@ class Card(BaseModel):
 
     format: Literal[1] = 1
     name: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: _Digest
     encoder: str = Field(pattern=r"^[0-9a-f]{16}$")
     # A JSON array is a list, which a strict tuple refuses.
     actions: tuple[str, ...] = Field(strict=False)
     steps: int = Field(ge=1)
     heads: tuple[str, ...] = Field(default=REQUIRED_HEADS, strict=False)
     all_heads: tuple[str, ...] = Field(default=(), strict=False)
-    all_heads_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    all_heads_sha256: _Digest | None = None
+    step_sha256: tuple[_Digest, ...] = Field(default=(), strict=False)
     calibration: dict[str, JsonValue] = {}
     data: dict[str, JsonValue] = {}
     metrics: dict[str, JsonValue] = {}
@@ -63,6 +69,16 @@ class Card(BaseModel):
     def digest(self) -> str:
         """The model's digest as decisions record it: 16 hexadecimal digits."""
         return self.sha256[:16]
+
+
+def step_file(number: int | str) -> str:
+    """The name of a step graph's file; number 0 embeds, each other one is a layer, * is any."""
+    return f"step-{number}.onnx"
+
+
+def step_files(directory: Path) -> list[str]:
+    """The names of the step graphs in a directory."""
+    return sorted(path.name for path in directory.glob(step_file("*")))
 
 
 def read_card(directory: Path) -> Card:
@@ -99,11 +115,39 @@ def read_model(directory: Path, *, every_head: bool = False) -> bytes:
     Raises:
         ModelMismatch: There is no such file.
     """
-    path = directory / (HEADS_FILE if every_head else MODEL_FILE)
+    return _read(directory / (HEADS_FILE if every_head else MODEL_FILE))
+
+
+def read_step_graphs(card: Card, directory: Path) -> list[bytes]:
+    """The step graphs of a model, each with the digest that the card gives.
+
+    Raises:
+        ModelMismatch: The model has none, one is missing, or it is another one.
+    """
+    if not card.step_sha256:
+        raise ModelMismatch(f"the model in {directory} has no step graphs to follow a path with")
+    graphs = []
+    for number, expected in enumerate(card.step_sha256):
+        graph = _read(directory / step_file(number))
+        _check_digest(graph, expected, directory, step_file(number))
+        graphs.append(graph)
+    return graphs
+
+
+def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise ModelMismatch(f"there is no model to read at {path}: {error.strerror}") from error
+
+
+def _check_digest(graph: bytes, expected: str | None, directory: Path, file: str) -> None:
+    found = sha256(graph).hexdigest()
+    if expected != found:
+        raise ModelMismatch(
+            f"the card in {directory} is of a model with digest {(expected or 'none')[:16]}, "
+            f"but {file} has {found[:16]}"
+        )
 
 
 def check_card(
@@ -122,12 +166,7 @@ def check_card(
         ModelMismatch: It does not fit; the message has both values.
     """
     expected = card.all_heads_sha256 if every_head else card.sha256
-    found = sha256(model).hexdigest()
-    if expected != found:
-        raise ModelMismatch(
-            f"the card in {directory} is of a model with digest {(expected or 'none')[:16]}, "
-            f"but {HEADS_FILE if every_head else MODEL_FILE} has {found[:16]}"
-        )
+    _check_digest(model, expected, directory, HEADS_FILE if every_head else MODEL_FILE)
     heads = card.all_heads if every_head else card.heads
     for head in REQUIRED_HEADS:
         if head not in heads:

@@ -15,6 +15,7 @@ from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
 import onnxruntime
 
@@ -22,8 +23,10 @@ from clickpath.encoding import Encoder
 from clickpath.errors import PredictorTimeout, PredictorUnavailable
 from clickpath.scores import Scores
 from serving.batches import batches
+from serving.cache_counts import CacheCounts
 from serving.card import Card
 from serving.graph import Graph
+from serving.incremental import StepByStep
 from serving.outputs import scores_of
 
 
@@ -32,11 +35,25 @@ def shipped_model() -> Path:
     return Path(__file__).resolve().parent / "shipped"
 
 
+class _Engine(Protocol):
+    """What runs in the thread: encoded paths, and whose they are, to scores."""
+
+    @property
+    def card(self) -> Card: ...
+
+    def score(
+        self,
+        paths: Sequence[array[int]],
+        keys: Sequence[bytes] | None,
+        options: onnxruntime.RunOptions,
+    ) -> list[Scores]: ...
+
+
 class EmbeddedPredictor:
     """Scores paths with an ONNX model; see `serving.predictor.Predictor` for the contract.
 
     The model takes `paths`, int64 of shape (batch, FEATURES, time), and gives what
-    `serving.outputs` names.
+    `serving.outputs` names. With a cache its step graphs are asked (`serving.incremental`).
 
     Args:
         directory: Holds the model and its card.
@@ -46,9 +63,13 @@ class EmbeddedPredictor:
             only those that cost next to nothing beside the two that decisions need.
         most_rows: Largest batch that is run at once.
         waiting_limit: Most calls in hand, the running one included.
+        cache_bytes: Follow paths step by step, and keep so much of what is made of them; None
+            reads each path as a whole. Only the heads that decisions need are asked.
 
     Raises:
-        ModelMismatch: The model fits neither its card, the encoder nor the contract above.
+        ModelMismatch: The model fits neither its card, the encoder nor the contract above; or it
+            has no step graphs and there is to be a cache.
+        ConfigError: The cache holds no user.
     """
 
     def __init__(
@@ -60,11 +81,22 @@ class EmbeddedPredictor:
         every_head: bool = False,
         most_rows: int = 64,
         waiting_limit: int = 64,
+        cache_bytes: int | None = None,
     ) -> None:
-        self._graph = Graph(directory, encoder, threads=threads, every_head=every_head)
-        self.card: Card = self._graph.card
-        self._steps = encoder.window.steps
-        self._most_rows = most_rows
+        assert cache_bytes is None or not every_head
+        self._step_by_step = (
+            StepByStep(
+                directory, encoder, cache_bytes=cache_bytes, threads=threads, most_rows=most_rows
+            )
+            if cache_bytes is not None
+            else None
+        )
+        self._engine: _Engine = self._step_by_step or _Whole(
+            Graph(directory, encoder, threads=threads, every_head=every_head),
+            encoder.window.steps,
+            most_rows,
+        )
+        self.card: Card = self._engine.card
         self._waiting_limit = waiting_limit
         self._waiting = 0
         self._closed = False
@@ -80,6 +112,10 @@ class EmbeddedPredictor:
     def encoder_fingerprint(self) -> str:
         """Fingerprint of the encoder that made the model's examples."""
         return self.card.encoder
+
+    def cache_counts(self) -> CacheCounts | None:
+        """What the cache has done so far; None where there is none."""
+        return None if self._step_by_step is None else self._step_by_step.counts()
 
     async def predict(
         self,
@@ -107,7 +143,7 @@ class EmbeddedPredictor:
                 if self._closed:
                     self._free.release()
                     raise PredictorUnavailable("the embedded model was closed")
-                job = self._thread.submit(self._run, paths, options)
+                job = self._thread.submit(self._engine.score, paths, keys, options)
                 job.add_done_callback(lambda _: _release(loop, self._free))
                 return await asyncio.wrap_future(job)
         except TimeoutError as error:
@@ -123,7 +159,22 @@ class EmbeddedPredictor:
         self._closed = True
         await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
 
-    def _run(self, paths: Sequence[array[int]], options: onnxruntime.RunOptions) -> list[Scores]:
+
+class _Whole:
+    """Reads each path as a whole; nothing is kept from call to call."""
+
+    def __init__(self, graph: Graph, steps: int, most_rows: int) -> None:
+        self.card = graph.card
+        self._graph = graph
+        self._steps = steps
+        self._most_rows = most_rows
+
+    def score(
+        self,
+        paths: Sequence[array[int]],
+        keys: Sequence[bytes] | None,
+        options: onnxruntime.RunOptions,
+    ) -> list[Scores]:
         results: list[Scores | None] = [None] * len(paths)
         for batch in batches(paths, self._steps, self._most_rows):
             if options.terminate:

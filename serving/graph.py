@@ -5,8 +5,9 @@ Errors of onnxruntime become ours here, by `_RUNTIME_ERRORS`, and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ def signature_of(model: bytes, directory: Path) -> Signature:
     Raises:
         ModelMismatch: onnxruntime cannot load it.
     """
-    session = _session(model, 1, directory)
+    session = open_session(model, 1, directory)
 
     def declared(args: list[onnxruntime.NodeArg]) -> tuple[Tensor, ...]:
         return tuple(
@@ -109,7 +110,7 @@ class Graph:
         self.heads = self.card.all_heads if every_head else self.card.heads
         self._steps = encoder.window.steps
         self._names = output_names(self.heads)
-        self._session = _session(model, threads, directory)
+        self._session = open_session(model, threads, directory)
         self._check(directory)
 
     def run(
@@ -120,10 +121,7 @@ class Graph:
         Raises:
             PredictorUnavailable: The run failed, or was told to stop.
         """
-        try:
-            outputs = self._session.run(self._names, {INPUT_NAME: paths}, options)
-        except _RUNTIME_ERRORS as error:
-            raise PredictorUnavailable(f"the embedded model failed: {error}") from error
+        outputs = run_session(self._session, self._names, {INPUT_NAME: paths}, options)
         return dict(zip(self._names, outputs, strict=True))
 
     def _check(self, directory: Path) -> None:
@@ -148,7 +146,17 @@ class Graph:
                 raise ModelMismatch(f"the model in {directory}: {error}") from error
 
 
-def _session(model: bytes, threads: int, directory: Path) -> onnxruntime.InferenceSession:
+def open_session(model: bytes, threads: int, directory: Path) -> onnxruntime.InferenceSession:
+    """A graph in onnxruntime.
+
+    Args:
+        model: The content of its file.
+        threads: Threads within one run.
+        directory: How to call it in messages.
+
+    Raises:
+        ModelMismatch: It is no graph that can be run.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -157,3 +165,21 @@ def _session(model: bytes, threads: int, directory: Path) -> onnxruntime.Inferen
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except _RUNTIME_ERRORS as error:
         raise ModelMismatch(f"onnxruntime cannot load the model in {directory}: {error}") from error
+
+
+def run_session(
+    session: onnxruntime.InferenceSession,
+    names: Sequence[str],
+    inputs: Mapping[str, npt.NDArray[Any]],
+    options: onnxruntime.RunOptions | None,
+) -> list[npt.NDArray[Any]]:
+    """The outputs with these names.
+
+    Raises:
+        PredictorUnavailable: The run failed, or was told to stop.
+    """
+    try:
+        outputs: list[npt.NDArray[Any]] = session.run(names, inputs, options)
+    except _RUNTIME_ERRORS as error:
+        raise PredictorUnavailable(f"the embedded model failed: {error}") from error
+    return outputs

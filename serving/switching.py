@@ -24,6 +24,7 @@ from typing import Final
 from clickpath.errors import PredictorError
 from clickpath.ids import draw
 from clickpath.scores import Scores
+from serving.cache_counts import CacheCounts, CountsCache
 from serving.call_counts import CallCounts, CountsCalls
 from serving.predictor import Predictor
 
@@ -123,6 +124,7 @@ class SwitchingPredictor:
         self.champion = Version(champion)
         self.candidacy: Candidacy | None = None
         self._put_aside: list[CallCounts] = []
+        self._cached_aside: list[CacheCounts] = []
 
     @property
     def digest(self) -> str:
@@ -146,6 +148,8 @@ class SwitchingPredictor:
             if each not in after:
                 if isinstance(each.predictor, CountsCalls):
                     self._put_aside = [_sum([*self._put_aside, each.predictor.call_counts()])]
+                if (counts := _cached(each)) is not None:
+                    self._cached_aside = [_sum_cached([*self._cached_aside, counts.emptied()])]
                 each.put_aside = True
                 if not each.in_hand:
                     await each.predictor.close()
@@ -200,6 +204,12 @@ class SwitchingPredictor:
         total.breaker = counts[0].breaker if counts else "closed"
         return total
 
+    def cache_counts(self) -> CacheCounts | None:
+        """What the caches of all versions have done so far; None where there has been none."""
+        at_work = [_cached(each) for each in self._at_work()]
+        every = [*self._cached_aside, *(counts for counts in at_work if counts is not None)]
+        return _sum_cached(every) if every else None
+
     async def close(self) -> None:
         """Closes all versions."""
         for each in self._at_work():
@@ -219,4 +229,16 @@ def _sum(many: Iterable[CallCounts]) -> CallCounts:
         total.calls.update(each.calls)
         total.retries += each.retries
         total.refused += each.refused
+    return total
+
+
+def _cached(version: Version) -> CacheCounts | None:
+    predictor = version.predictor
+    return predictor.cache_counts() if isinstance(predictor, CountsCache) else None
+
+
+def _sum_cached(many: Iterable[CacheCounts]) -> CacheCounts:
+    total = CacheCounts()
+    for each in many:
+        total = total.plus(each)
     return total

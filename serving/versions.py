@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from clickpath.encoding import Encoder
 from clickpath.errors import ModelMismatch, UsageError
-from serving.card import CARD_FILE, HEADS_FILE, MODEL_FILE, Card, read_card
+from serving.card import CARD_FILE, HEADS_FILE, MODEL_FILE, Card, read_card, step_files
 from serving.manifest import check_manifest, read_private_key, read_public_key, write_manifest
 from serving.predictor import Predictor
 from serving.promotion import PROMOTION_FILE
@@ -118,7 +118,7 @@ class VersionFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             aside = Path(mkdtemp(prefix=f".{version}-", dir=self.folder))
             try:
-                for name in VERSION_FILES:
+                for name in (*VERSION_FILES, *step_files(directory)):
                     if (directory / name).is_file():
                         shutil.copyfile(directory / name, aside / name)
                 write_manifest(aside, key)
@@ -154,14 +154,21 @@ class EmbeddedSource:
         repository: The versions.
         encoder: The encoder whose paths they will be given.
         given: Directories of models that need not be in the repository, by version.
+        cache_bytes: Of each version at work; see `serving.embedded.EmbeddedPredictor`.
     """
 
     def __init__(
-        self, repository: VersionFolder, encoder: Encoder, given: Mapping[str, Path] | None = None
+        self,
+        repository: VersionFolder,
+        encoder: Encoder,
+        given: Mapping[str, Path] | None = None,
+        *,
+        cache_bytes: int | None = None,
     ) -> None:
         self._repository = repository
         self._encoder = encoder
         self._given = given or {}
+        self._cache_bytes = cache_bytes
 
     async def load(self, version: str) -> Predictor:
         """See `ModelSource`; in a thread, because a graph takes a while to be built and run."""
@@ -174,7 +181,7 @@ class EmbeddedSource:
             directory = self._given[version]
         else:
             directory, _ = self._repository.checked(version)
-        predictor = EmbeddedPredictor(directory, self._encoder)
+        predictor = EmbeddedPredictor(directory, self._encoder, cache_bytes=self._cache_bytes)
         if predictor.digest != version:
             raise ModelMismatch(f"{directory} holds the model {predictor.digest}, not {version}")
         return predictor

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from clickpath import __version__
 from clickpath.encoding import Encoder
 from clickpath.wire.state import UserState, dump_user, load_user
+from serving.cache_counts import CountsCache
 from serving.call_counts import CountsCalls
 from serving.predictor import Predictor
 from stream.archive.beside import Beside
@@ -237,6 +238,8 @@ def _scrape(
         metrics.count_calls(rollout.predictor.call_counts())
     elif isinstance(predictor, CountsCalls):
         metrics.count_calls(predictor.call_counts())
+    if isinstance(predictor, CountsCache) and (cached := predictor.cache_counts()) is not None:
+        metrics.count_cache(cached)
     progress, now_ms = app.progress, clock()
     metrics.lag_events.clear()
     metrics.lag_seconds.clear()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serving.cache_counts import CacheCounts
 from serving.call_counts import BREAKER_STATES, CallCounts
 from stream.tally import Tally
 
@@ -71,6 +72,27 @@ class OddInput:
         )
 
 
+class CacheMetrics:
+    """What is kept of users' paths; made by `counter` and `gauge`."""
+
+    def __init__(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self._hits = counter("cache_hits", "Paths that went on from what was kept of their user.")
+        self._misses = counter("cache_misses", "Paths that were followed from their beginning.")
+        self._evictions = counter("cache_evictions", "Users who made room for others in the cache.")
+        self._users = gauge("cache_users", "Users of whom something is kept.")
+        self._bytes = gauge("cache_bytes", "What is kept of users, in bytes.")
+        self._seen = CacheCounts()
+
+    def update(self, counts: CacheCounts) -> None:
+        """Brings them up to date; `counts` are since the start."""
+        seen, self._seen = self._seen, counts
+        self._hits.inc(counts.hits - seen.hits)
+        self._misses.inc(counts.misses - seen.misses)
+        self._evictions.inc(counts.evictions - seen.evictions)
+        self._users.set(counts.entries)
+        self._bytes.set(counts.size_bytes)
+
+
 class Metrics:
     """The worker's metrics, in a registry of its own; `described` lists them."""
 
@@ -113,6 +135,7 @@ class Metrics:
             "triton_breaker", "1 for the state in which the circuit breaker is.", "state"
         )
         self._seen = CallCounts()
+        self._cache = CacheMetrics(counter, gauge)
         self._unknown = counter("unknown_types", "Accepted events of an unknown type.")
         self._odd = OddInput(counter)
         self.chunk_seconds = histogram(
@@ -179,6 +202,10 @@ class Metrics:
         """Adds where some records of a chunk lay."""
         for where, count in found.items():
             self._odd.placement.labels(where).inc(count)
+
+    def count_cache(self, counts: CacheCounts) -> None:
+        """Brings the metrics of the cache up to date; `counts` are since the start."""
+        self._cache.update(counts)
 
     def page(self) -> bytes:
         """The metrics in Prometheus' text format."""

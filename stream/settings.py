@@ -93,6 +93,14 @@ class Settings(BaseModel):
         "shipped",
         description="Model directory; `shipped`, or `none` to decide by the fallback policy.",
     )
+    incremental: bool = Field(
+        False,
+        description="Keep what the model makes of a user's path, so that a click more costs one "
+        "step's work; for the model in the process.",
+    )
+    cache_mb: Annotated[int, Field(ge=1, le=1_048_576)] = Field(
+        256, description="Memory for what is kept of users' paths, in MiB; see incremental."
+    )
     triton_url: str = Field(
         "",
         pattern=r"^\S*$",

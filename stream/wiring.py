@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clickpath.encoding import Encoder
-from clickpath.errors import UsageError
+from clickpath.errors import ConfigError, UsageError
 from clickpath.policy import Policy
 from clickpath.policy_file import default_policy, load_policy
 from clickpath.pseudonym import Edge, open_edge, pseudonyms
@@ -62,10 +62,20 @@ def make_predictor(settings: Settings, encoder: Encoder) -> Predictor | None:
     if settings.model == "none":
         return None
     if settings.triton_url:
+        if settings.incremental:
+            raise ConfigError(
+                "CLICKPATH_INCREMENTAL is for the model in the process, but CLICKPATH_TRITON_URL "
+                f"is {settings.triton_url!r}"
+            )
         return _triton_predictor(settings, encoder)
     from serving.embedded import EmbeddedPredictor
 
-    return EmbeddedPredictor(model_directory(settings), encoder)
+    return EmbeddedPredictor(model_directory(settings), encoder, cache_bytes=cache_bytes(settings))
+
+
+def cache_bytes(settings: Settings) -> int | None:
+    """Memory for what a model in the process keeps of users' paths; None for nothing."""
+    return settings.cache_mb << 20 if settings.incremental else None
 
 
 def model_directory(settings: Settings) -> Path:

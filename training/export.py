@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, cast
 
 import onnx
@@ -34,7 +34,7 @@ from training.form import CONTEXT, KIND
 from training.model import PathModel, States, never_padding, repeats
 
 _OPSET: Final = 18
-_MASKED: Final = -1e9
+MASKED: Final = -1e9
 
 
 class ServedLayer(nn.Module):
@@ -137,7 +137,7 @@ class ServedModel(nn.Module):
         config = model.trunk.config
         attention_heads, self.eps = config.num_attention_heads, config.rms_norm_eps
         self.model = model
-        self.heads = heads = model.config.heads
+        self.heads = model.config.heads
         self.window = model.config.attention_window
         self.embed = ServedEmbedding(model)
         layers = cast("Iterable[MistralDecoderLayer]", model.trunk.layers)
@@ -149,17 +149,13 @@ class ServedModel(nn.Module):
         self.cos = constant(cos[0].repeat(1, attention_heads))  # (reach, D)
         self.sin = constant(sin[0].repeat(1, attention_heads))
         apart = torch.arange(reach)[:, None] - torch.arange(reach)[None]
-        self.band = constant(((apart < 0) | (apart >= self.window)) * _MASKED)  # (reach, reach)
+        self.band = constant(((apart < 0) | (apart >= self.window)) * MASKED)  # (reach, reach)
         # The CONTEXT steps up to each step, as places in what is read, one behind the other
         places = torch.arange(reach)[:, None] + torch.arange(CONTEXT)[None]
         self.nearby = nn.Buffer(places.flatten())
         self.back = nn.Buffer(torch.arange(reach + CONTEXT - 2, -1, -1))
         self.gain = model.trunk.norm.weight
-        dense = [name for name in heads if KIND[name] != "token"]
-        of_dense = [cast("nn.Linear", model.heads[name]) for name in dense]
-        self.weight = constant(torch.cat([head.weight for head in of_dense]).T * self.gain[:, None])
-        self.bias = constant(torch.cat([_bias(name, model) for name in dense]))
-        self.sizes = [len(head.bias) for head in of_dense]
+        self.weight, self.bias, self.sizes = dense_weights(model)
 
     def forward(self, paths: Tensor) -> tuple[Tensor, ...]:
         """Paths (B, 6, T) -> the outputs that `serving.outputs` names."""
@@ -177,7 +173,7 @@ class ServedModel(nn.Module):
         rows = self.embed.rows(near[:, 1:3])
         x = self.embed(near, rows, repeats(nearby))  # (B, reach, D)
         cos, sin = newest(self.cos, reach, 0), newest(self.sin, reach, 0)
-        padding = ~newest(real, reach)[:, None, None] * _MASKED  # (B, 1, 1, reach)
+        padding = ~newest(real, reach)[:, None, None] * MASKED  # (B, 1, 1, reach)
         seen = reach
         for number, layer in enumerate(self.layers):
             above = len(self.layers) - number - 1
@@ -186,18 +182,11 @@ class ServedModel(nn.Module):
             x = layer(x, asked, newest(cos, seen, 0), newest(sin, seen, 0), mask)
             seen = asked
         x = norm(x[:, -1], self.eps)  # (B, D)
-        said = dict(self.dense(x))
+        said = probabilities(x @ self.weight + self.bias, self.sizes, self.heads)
         if len(said) < len(self.heads):
             context = self.embed.rows(newest(wide, CONTEXT, 2)[:, 1:3])  # (B, 2, CONTEXT)
             said |= self.tokens(States(x * self.gain, context[:, 0], context[:, 1]))
         return tuple(said[name] for name in output_names(self.heads))
-
-    def dense(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """What the heads without tokens say, from normed vectors (B, D)."""
-        logits = (x @ self.weight + self.bias).split(self.sizes, -1)
-        names = [name for name in self.heads if KIND[name] != "token"]
-        for name, of in zip(names, logits, strict=True):
-            yield name, of.softmax(-1) if KIND[name] == "action" else of.sigmoid().squeeze(-1)
 
     def tokens(self, states: States) -> dict[str, Tensor]:
         """The likeliest tokens of the other heads, each (B, CANDIDATES)."""
@@ -216,9 +205,26 @@ def _starts(sizes: Sequence[int]) -> Tensor:
     return torch.tensor([0, *sizes[:-1]]).cumsum(0)
 
 
-def _bias(name: str, model: PathModel) -> Tensor:
-    bias = cast("nn.Linear", model.heads[name]).bias
-    return never_padding(bias) if KIND[name] == "action" else bias
+def dense_weights(model: PathModel) -> tuple[nn.Parameter, nn.Parameter, list[int]]:
+    """All heads without tokens as one matrix with its bias, for normed vectors, and their sizes."""
+    names = [name for name in model.config.heads if KIND[name] != "token"]
+    heads = [cast("nn.Linear", model.heads[name]) for name in names]
+    gain = model.trunk.norm.weight
+    weight = torch.cat([head.weight for head in heads]).T * gain[:, None]
+    bias = [
+        never_padding(head.bias) if KIND[name] == "action" else head.bias
+        for name, head in zip(names, heads, strict=True)
+    ]
+    return constant(weight), constant(torch.cat(bias)), [len(head.bias) for head in heads]
+
+
+def probabilities(logits: Tensor, sizes: list[int], heads: Sequence[str]) -> dict[str, Tensor]:
+    """What the heads without tokens say, from all their logits (B, ...)."""
+    names = [name for name in heads if KIND[name] != "token"]
+    said = {}
+    for name, of in zip(names, logits.split(sizes, -1), strict=True):
+        said[name] = of.softmax(-1) if KIND[name] == "action" else of.sigmoid().squeeze(-1)
+    return said
 
 
 def newest(x: Tensor, steps: int, axis: int = 1) -> Tensor:
@@ -262,19 +268,35 @@ def to_onnx(model: PathModel, steps: int) -> bytes:
     served = ServedModel(model.eval(), steps).eval()
     # At least 2 paths and steps: torch takes a 1 for a constant.
     example = torch.ones(3, FEATURES, 7, dtype=torch.int64)
+    free = {0: torch.export.Dim("batch"), 2: torch.export.Dim("time", max=steps)}
+    return graph_of(served, {"paths": example}, output_names(model.config.heads), [free])
+
+
+def graph_of(
+    served: nn.Module,
+    examples: Mapping[str, Tensor],
+    outputs: Iterable[str],
+    free: Sequence[Mapping[int, torch.export.Dim]],
+) -> bytes:
+    """The self-contained ONNX file of a module.
+
+    Args:
+        served: With its weights.
+        examples: Its inputs, by name and in order.
+        outputs: The names of what it gives.
+        free: Of each input, the axes that may have any length.
+    """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns about its own deprecations
         program = torch.onnx.export(
             served,
-            (example,),
+            tuple(examples.values()),
             dynamo=True,
             opset_version=_OPSET,
-            input_names=["paths"],
-            output_names=list(output_names(model.config.heads)),
-            dynamic_shapes=(
-                {0: torch.export.Dim("batch"), 2: torch.export.Dim("time", max=steps)},
-            ),
+            input_names=list(examples),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(dict(axes) for axes in free),
             verbose=False,
         )
     assert program is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from clickpath.encoding import Encoder
 from clickpath.vocabulary import ACTIONS
-from serving.card import HEADS_FILE, MODEL_FILE, Card, read_card, write_card
+from serving.card import HEADS_FILE, MODEL_FILE, Card, read_card, step_file, step_files, write_card
 from serving.graph import Graph
 from serving.int8 import quantized
 from serving.outputs import REQUIRED_HEADS, TOKEN_HEADS
@@ -19,6 +19,7 @@ from training.dataset import Part
 from training.export import only, to_onnx
 from training.model import PathModel
 from training.predict import check_export, predict, run_graph
+from training.step_graphs import step_graphs
 
 NAME: Final = "clickpath path transformer"
 _QUANTIZING_BATCH: Final = 256
@@ -61,14 +62,38 @@ def write_package(
         (directory / HEADS_FILE).write_bytes(whole)
         digest = sha256(whole).hexdigest()
         card = card.model_copy(update={"all_heads": every, "all_heads_sha256": digest})
+    card = card.model_copy(
+        update={"step_sha256": _write_step_graphs(model, quick, directory, steps)}
+    )
     write_card(card, directory)
     return card
+
+
+def _write_step_graphs(
+    model: PathModel, heads: Sequence[str], directory: Path, steps: int
+) -> tuple[str, ...]:
+    """Writes the step graphs of a model, and gives their digests.
+
+    There are none of a model that looks back further than a path is kept: what it says after a
+    step depends on how much of the path before it is there.
+    """
+    for old in step_files(directory):
+        (directory / old).unlink()
+    if model.config.reach > steps:
+        return ()
+    graphs = step_graphs(model, heads)
+    for number, graph in enumerate(graphs):
+        (directory / step_file(number)).write_bytes(graph)
+    return tuple(sha256(graph).hexdigest() for graph in graphs)
 
 
 def quantize_package(directory: Path, part: Part) -> Card:
     """Turns the graphs in a directory into 8 bits, on the paths of a part; see `serving.int8`."""
     card = read_card(directory)
-    changes: dict[str, str] = {}
+    # The step graphs stay as they are no longer: they would say what the exact model says.
+    for number in range(len(card.step_sha256)):
+        (directory / step_file(number)).unlink()
+    changes: dict[str, object] = {"step_sha256": ()}
     for file, digest in ((MODEL_FILE, "sha256"), (HEADS_FILE, "all_heads_sha256")):
         path = directory / file
         if path.exists():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from clickpath.errors import ModelMismatch, UsageError
-from serving.card import CARD_FILE, HEADS_FILE, MODEL_FILE, Card, read_card, read_model
+from serving.card import CARD_FILE, HEADS_FILE, MODEL_FILE, Card, read_card, read_model, step_files
 from serving.graph import Signature, signature_of
 from serving.manifest import check_manifest, write_manifest
 from serving.outputs import output_names
@@ -151,7 +151,7 @@ def _placed(
     with _aside(repository) as folder:
         made = folder / "version"
         made.mkdir()
-        for file in _FILES:
+        for file in (*_FILES, *step_files(model)):
             if (model / file).exists():
                 shutil.copyfile(model / file, made / file)
         if plan.backend == "python":

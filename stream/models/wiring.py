@@ -14,7 +14,7 @@ from stream.batch.app import BatchApp
 from stream.models.rollout import Rollout
 from stream.models.topic import Follower, Known
 from stream.settings import Settings
-from stream.wiring import make_policy, model_directory
+from stream.wiring import cache_bytes, make_policy, model_directory
 
 
 def versions_of(settings: Settings) -> VersionFolder:
@@ -58,7 +58,10 @@ def make_rollout(
     return Rollout(
         predictor=predictor,
         source=EmbeddedSource(
-            versions_of(settings), encoder, {predictor.digest: model_directory(settings)}
+            versions_of(settings),
+            encoder,
+            {predictor.digest: model_directory(settings)},
+            cache_bytes=cache_bytes(settings),
         ),
         follower=Follower(app.plain_consumer, topics.models, known),
         known=known,

@@ -13,7 +13,7 @@ import pytest
 from clickpath.encoding import Encoder
 from clickpath.errors import PredictorTimeout, PredictorUnavailable
 from clickpath.vocabulary import ACTION_COUNT
-from serving.embedded import EmbeddedPredictor
+from serving.embedded import EmbeddedPredictor, shipped_model
 from serving.fake import FakePredictor
 from serving.local_server.server import LocalServer
 from serving.predictor import Predictor
@@ -25,7 +25,13 @@ MakePath = Callable[..., "array[int]"]
 
 
 @pytest.fixture(
-    params=["fake", "embedded", "switching", pytest.param("triton", marks=pytest.mark.triton)],
+    params=[
+        "fake",
+        "embedded",
+        "switching",
+        "incremental",
+        pytest.param("triton", marks=pytest.mark.triton),
+    ],
 )
 async def predictor(
     request: pytest.FixtureRequest, encoder: Encoder, model_directory: Path
@@ -37,6 +43,8 @@ async def predictor(
         made = SwitchingPredictor(EmbeddedPredictor(model_directory, encoder))
     elif request.param == "embedded":
         made = EmbeddedPredictor(model_directory, encoder)
+    elif request.param == "incremental":
+        made = EmbeddedPredictor(shipped_model(), encoder, cache_bytes=1 << 20)
     else:
         server: LocalServer = request.getfixturevalue("tiny_triton")
         made = TritonPredictor(Address(url=server.url), encoder)

@@ -126,6 +126,7 @@ def test_a_version_holds_the_model_its_card_and_a_signed_manifest(tmp_path: Path
 
     assert {path.name for path in version.directory.iterdir()} == {
         *("model.onnx", "heads.onnx", "card.json", "calibration.json", "model.py"),
+        *("step-0.onnx", "step-1.onnx", "step-2.onnx"),
         *("manifest.json", "manifest.sig"),
     }
     check_manifest(version.directory, KEY.public_key())
