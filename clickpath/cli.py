@@ -71,7 +71,8 @@ COMMANDS: dict[str, Command] = {
         "training.export_command:export", "write a trained model for serving, smaller if asked"
     ),
     "refresh": Command(
-        "training.refresh_command:refresh", "bring a trained model up to recent days, with LoRA"
+        "training.refresh_command:refresh",
+        "a candidate from recent days; refused unless it is better",
     ),
     "triton": Command(
         "serving.triton.command:triton", "repository, up: models for Triton, and one to try them"

@@ -17,16 +17,12 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer, LoraModel
 from torch import nn
 
-from clickpath.errors import FatalError
 from training.dataset import Batch, Part
 from training.model import PathModel
 from training.train import Progress, TrainConfig, train
 
 #: The largest share of the steps of the full training.
 MOST_WORK: Final = 0.1
-
-#: The least share of its score on old days that a model keeps.
-LEAST_KEPT: Final = 0.99
 
 Figures = dict[str, dict[str, float]]
 
@@ -94,25 +90,3 @@ def _lora(model: PathModel) -> LoraConfig:
         if isinstance(module, nn.Linear) and not isinstance(module, LoraLayer)
     ]
     return LoraConfig(r=8, lora_alpha=16, target_modules=names)
-
-
-def check_kept(before: Figures, after: Figures, least: float = LEAST_KEPT) -> None:
-    """Checks that a refreshed model has not forgotten the old days.
-
-    Args:
-        before: By head, figures on old days of the model as it was.
-        after: Those of the refreshed one, on the same paths.
-        least: The share of its score - area under the curve, or hits among the first ten - that
-            each head has to keep.
-
-    Raises:
-        FatalError: Some head keeps less.
-    """
-    for head, figures in after.items():
-        name = "auc" if "auc" in figures else "hr@10"
-        kept = figures[name] / before[head][name]
-        if not kept >= least:
-            raise FatalError(
-                f"head {head} keeps {100 * kept:.1f} % of its {name} on the days before, at least "
-                f"{100 * least:g} % are needed: nothing was exported"
-            )
