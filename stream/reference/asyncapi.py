@@ -50,6 +50,12 @@ _CHANNELS: Final[Mapping[str, tuple[str, str, tuple[str, ...], str]]] = {
         ("userState",),
         "The users' states, compacted; the worker's own, for nobody else to write or rely on.",
     ),
+    _TOPICS.models: (
+        "models",
+        "Models",
+        ("standing",),
+        "Which model decides, compacted; written by `clickpath models` and by the workers.",
+    ),
 }
 
 _INTERVENTIONS: Final = "interventions"
@@ -181,6 +187,12 @@ def _messages() -> dict[str, Any]:
             "summary": "msgpack with a version of its own; a tombstone forgets the user.",
             "contentType": "application/msgpack",
             "bindings": _KEYED,
+        },
+        "standing": {
+            "title": "Which model decides",
+            "summary": "Under the key `active`; under `report/N` what a worker knows of a candidate.",
+            "contentType": "application/json",
+            "bindings": {"kafka": {"key": {"type": "string"}}},
         },
     }
 
