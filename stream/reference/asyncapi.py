@@ -190,7 +190,7 @@ def _messages() -> dict[str, Any]:
         },
         "standing": {
             "title": "Which model decides",
-            "summary": "Under the key `active`; under `report/N` what a worker knows of a candidate.",
+            "summary": "Under `active`; under `report/N` what a worker knows of a candidate.",
             "contentType": "application/json",
             "bindings": {"kafka": {"key": {"type": "string"}}},
         },
