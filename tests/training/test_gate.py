@@ -93,8 +93,8 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def champion(days: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run") / "champion"
-    training = ["train", "--corpus", str(days[0]), "--out", str(out), "--epochs", "3"]
-    assert main(training) == 0
+    command = ["train", "--corpus", str(days[0]), "--out", str(out), "--epochs", "3"]
+    assert main(command) == 0
     return out
 
 
