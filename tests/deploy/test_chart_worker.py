@@ -156,7 +156,8 @@ def test_keda_reads_the_lag_of_the_workers_group_with_the_workers_secrets() -> N
     }
 
 
-def test_keda_needs_no_authentication_on_plain_brokers() -> None:
-    rendered = render({"autoscaling": {"kind": "keda"}})
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+def test_keda_needs_no_authentication_where_workers_need_none(protocol: str) -> None:
+    rendered = render({"autoscaling": {"kind": "keda"}, "kafka": {"securityProtocol": protocol}})
     assert rendered.all("TriggerAuthentication") == {}
     assert "authenticationRef" not in rendered.one("ScaledObject", "worker")["spec"]["triggers"][0]
