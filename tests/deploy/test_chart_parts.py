@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import yaml
 
 from stream.topics import Topics
 from tests.deploy.accepted import said_about
-from tests.deploy.chart import CHART, NAMESPACE, environment, helm, render
+from tests.deploy.chart import CHART, NAMESPACE, ROOT, environment, helm, render
+from tests.kafka.guarded import Rule, documented_rules
 
 pytestmark = pytest.mark.chart
 
@@ -39,20 +41,38 @@ def test_strimzi_makes_the_topics_of_the_code_in_place_of_the_job() -> None:
         assert (each["spec"]["partitions"], each["spec"]["replicas"]) == (12, 3)
 
 
-def test_strimzis_user_may_do_what_a_worker_does() -> None:
-    user = render("strimzi").all("KafkaUser")["shop-clickpath"]["spec"]
+@pytest.mark.parametrize("job", [True, False])
+def test_strimzis_user_may_do_what_the_documented_rules_say(*, job: bool) -> None:
+    strimzi = {"user": True, "topics": not job}
+    rendered = render({"kafka": {"securityProtocol": "SSL"}, "strimzi": strimzi})
+    user = rendered.all("KafkaUser")["shop-clickpath"]["spec"]
     assert user["authentication"] == {"type": "tls"}
-    rights = {
-        (each["resource"]["type"], each["resource"]["name"]): each["operations"]
-        for each in user["authorization"]["acls"]
-    }
-    assert rights[("group", "paths")] == ["Read", "Describe"]
-    assert rights[("transactionalId", "paths-")] == ["Write", "Describe"]
-    for topic in Topics(changelog="paths-users-changelog").configs():
-        own = topic.startswith("paths-")
-        given = rights[("topic", "paths-" if own else topic)]
-        assert {"Read", "Write", "Describe", "DescribeConfigs"} <= set(given)
-        assert ("Create" in given) is own
+
+    def allowed(rule: Rule) -> bool:
+        kind = {"TOPIC": "topic", "GROUP": "group", "TRANSACTIONAL_ID": "transactionalId"}
+        return any(
+            rule.operation
+            in [re.sub(r"\B([A-Z])", r"_\1", each).upper() for each in acl["operations"]]
+            and kind[rule.resource] == acl["resource"]["type"]
+            # A documented prefix of topics is all of them, one by one.
+            and (
+                rule.name == acl["resource"]["name"]
+                or (
+                    (acl["resource"]["patternType"] == "prefix")
+                    and rule.name.startswith(acl["resource"]["name"])
+                )
+                or (rule.name.endswith(".") and acl["resource"]["name"].startswith(rule.name))
+            )
+            for acl in user["authorization"]["acls"]
+        )
+
+    documented = documented_rules(ROOT / "docs" / "operations.md")
+    assert len(documented) > 5
+    assert [rule for rule in documented if not allowed(rule)] == []
+    assert not allowed(Rule("TOPIC", "payments", "READ"))
+    made_by_the_job = [Rule("TOPIC", name, "CREATE") for name in Topics().configs()]
+    own = [each for each in made_by_the_job if each.name.startswith("clickpath-")]
+    assert [each for each in made_by_the_job if allowed(each)] == (made_by_the_job if job else own)
 
 
 def test_strimzis_user_has_a_password_where_the_brokers_ask_for_one() -> None:
