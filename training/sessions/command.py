@@ -97,6 +97,5 @@ def _record(outcome: Outcome) -> dict[str, object]:
     } | {
         "knn_weight": outcome.knn_weight,
         "trained": asdict(outcome.trained),
-        "refreshed": asdict(outcome.refreshed),
         "seconds": round(outcome.seconds, 1),
     }

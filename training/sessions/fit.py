@@ -45,7 +45,7 @@ class FitConfig:
     """
 
     seed: int = 1
-    epochs: float = 8.0
+    epochs: float = 16.0
     targets: int = 2048
     drawn: int = 4096
     rate: float = 7e-4

@@ -4,14 +4,15 @@
    rest.
 2. On the held-out sessions the mixer is fitted and the weight of the kNN chosen. Their figures come
    from two halves, each ranked by what was fitted on the other.
-3. Counts and kNN are made again from all sessions, and the network's training goes on with them.
+3. Counts and kNN are made again from all sessions; the network stays as it is, and an item that it
+   has not met gets the mean of its neighbours' vectors.
 4. Only then the test prefixes are ranked, each against all items, once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
@@ -49,13 +50,9 @@ class BenchmarkConfig:
 
     Attributes:
         minutes: Wall time of the whole, evaluation included.
-        refresh: Share of the training time that is spent on all sessions, the newest included.
-        refresh_rate: The learning rate of that, as a share of the first.
     """
 
     minutes: float = 13.0
-    refresh: float = 0.15
-    refresh_rate: float = 0.3
     net: NetConfig = field(default_factory=NetConfig)
     fit: FitConfig = field(default_factory=FitConfig)
     counting: CountConfig = field(default_factory=CountConfig)
@@ -90,7 +87,6 @@ class Outcome:
     test: Figures
     knn_weight: float
     trained: Fitted
-    refreshed: Fitted
     seconds: float
 
 
@@ -120,7 +116,8 @@ def run(
     older, newer = sessions.between(0, cut), sessions.between(cut, len(sessions))
     known = np.zeros(rows, dtype=bool)
     known[older.items] = True
-    halves = _halves(newer.without(~known[newer.items]))
+    newer = newer.without(~known[newer.items])
+    halves = _halves(newer)
     asked = sum(len(half) for half in halves)
     if not all(len(half) for half in halves):
         raise UsageError(f"the newest {len(newer)} sessions share no two items with the others")
@@ -139,35 +136,27 @@ def run(
     say(
         f"{len(older):,} sessions to learn from, {left_s:.0f} s to do it, {after_s:.0f} s kept back"
     )
-    few = every_prefix(newer.without(~known[newer.items])).some(_JUDGED)
+    few = every_prefix(newer).some(_JUDGED)
 
     def judge() -> float:
         score = figures(network_ranks(net, few))
         say(f"  held-out sessions: network {score[0]:.2f} / {score[1]:.2f}")
         return sum(score)
 
-    share = (1 - config.refresh) * left_s
-    trained = fit(net, older, config.fit, share, _teller(say), judge)
-    say(_told("trained", trained))
+    trained = fit(net, older, config.fit, left_s, _teller(say), judge)
+    say(
+        f"trained {trained.epochs:.1f} epochs, {trained.steps} steps in {trained.seconds:.0f} s, "
+        f"loss {trained.loss:.3f}"
+    )
     on_valid, weight = _mix(ranker, knn, halves, config)
     say(f"held-out sessions: {on_valid}, kNN weight {weight}")
 
     knn = SessionKnn(sessions, rows, config.knn)
     ranker.counts = count(sessions, rows, config.counting)
     _meet(net, ranker.counts, ~known)
-    again = replace(
-        config.fit,
-        rate=config.fit.rate * config.refresh_rate,
-        seed=config.fit.seed + 1,
-        epochs=config.fit.epochs * config.refresh,
-        warm_up=0.1,
-    )
-    left_s = deadline_s - monotonic() - each_s * len(test)
-    refreshed = fit(net, sessions, again, max(1.0, left_s), _teller(say))
-    say(_told("refreshed", refreshed))
     ranks = together(rank(each, ranker.mixer, (weight,)) for each in ask(ranker, knn, test))
     on_test = Figures(figures(ranks.model), figures(ranks.knn), figures(ranks.fused[weight]))
-    return Outcome(on_valid, on_test, weight, trained, refreshed, monotonic() - started_s)
+    return Outcome(on_valid, on_test, weight, trained, monotonic() - started_s)
 
 
 def _halves(sessions: Sessions) -> tuple[Prefixes, Prefixes]:
@@ -227,10 +216,3 @@ def _teller(say: Callable[[str], None]) -> Callable[[float, float], None]:
             say(f"  {100 * done:3.0f} %, loss {loss:.3f}")
 
     return tell
-
-
-def _told(what: str, fitted: Fitted) -> str:
-    return (
-        f"{what} {fitted.epochs:.1f} epochs, {fitted.steps} steps in {fitted.seconds:.0f} s, "
-        f"loss {fitted.loss:.3f}"
-    )
