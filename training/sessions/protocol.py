@@ -28,7 +28,7 @@ from training.sessions.knn import KnnConfig, SessionKnn
 from training.sessions.log import Prefixes, Sessions, every_prefix
 from training.sessions.net import NetConfig, PathNet
 from training.sessions.ranker import Mixer, MixerConfig, Ranker, fit_mixer
-from training.sessions.ranking import Asked, ask, figures, network_ranks, question, rank, together
+from training.sessions.ranking import Block, ask, figures, network_ranks, question, rank, together
 
 #: Share of the training sessions that choices are made on.
 HELD_OUT: Final = 0.04
@@ -185,7 +185,7 @@ def _mix(
 ) -> tuple[Figures, float]:
     """Fits the mixer and chooses the kNN's weight; the figures come from crossed halves."""
     seed = config.fit.seed
-    blocks: list[list[Asked]] = [list(ask(ranker, knn, half, seed)) for half in halves]
+    blocks: list[list[Block]] = [list(ask(ranker, knn, half, seed)) for half in halves]
     questions = [[question(each) for each in half] for half in blocks]
     ranks = []
     for fitted, measured in ((questions[0], blocks[1]), (questions[1], blocks[0])):

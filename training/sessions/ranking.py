@@ -16,7 +16,7 @@ from torch import Tensor
 
 from training.sessions.fit import padded
 from training.sessions.knn import SessionKnn, Votes
-from training.sessions.log import NO_ITEM, Floats, Prefixes, Sessions
+from training.sessions.log import NO_ITEM, Floats, Ints, Prefixes, Sessions
 from training.sessions.net import PathNet
 from training.sessions.ranker import Candidates, Mixer, Question, Ranker
 
@@ -32,7 +32,7 @@ _VOTED: Final = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Block:
     """Some prefixes and their candidates, the kNN's among them.
 
     Attributes:
@@ -63,7 +63,7 @@ class Ranks:
 @torch.no_grad()
 def ask(
     ranker: Ranker, knn: SessionKnn, prefixes: Prefixes, shuffle: int | None = None
-) -> Iterator[Asked]:
+) -> Iterator[Block]:
     """The candidates of prefixes, some prefixes at a time.
 
     Args:
@@ -75,61 +75,54 @@ def ask(
     """
     ranker.eval()
     rows = len(ranker.net.bias)
-    block = _block(rows)
+    most = _most(rows)
     if shuffle is None:
         order = np.argsort(prefixes.paths.lengths, kind="stable")
     else:  # to learn from: blocks alike, and about forty of them at least
         order = np.random.default_rng(shuffle).permutation(len(prefixes))
-        block = min(block, max(8, len(prefixes) // 40))
-    for first in range(0, len(order), block):
-        chosen = order[first : first + block]
+        most = min(most, max(8, len(prefixes) // 40))
+    for first in range(0, len(order), most):
+        chosen = order[first : first + most]
         following = prefixes.following[chosen]
         paths = padded(prefixes.paths, chosen, ranker.net.config.steps)
         votes = knn.votes(Sessions.of([prefixes.paths[int(i)].tolist() for i in chosen]))
         voted = torch.from_numpy(votes.path * rows + votes.item)  # rising
         strongest = torch.from_numpy(_strongest(votes, _VOTED))
         found = ranker.candidates(paths, voted[strongest])
-        share = np.bincount(votes.path, votes.score, len(chosen))
-        shares = torch.from_numpy((votes.score / share[votes.path]).astype(np.float32))
-        key = found.path * rows + found.item
-        at = torch.searchsorted(voted, key).clamp(max=max(0, len(voted) - 1))
-        both = voted[at] == key if len(voted) else torch.zeros(len(key), dtype=torch.bool)
         goal = torch.from_numpy(np.arange(len(chosen)) * rows + following)
-        place = torch.searchsorted(key, goal).clamp(max=len(key) - 1)
-        right = torch.where((key[place] == goal) & (goal % rows != NO_ITEM), place, -1)
-        yield Asked(
+        yield Block(
             found,
-            torch.where(both, shares[at] if len(voted) else 0.0, 0.0),
-            right,
+            _looked_up(voted, _shares(votes), found.path * rows + found.item),
+            _places(found.path * rows + found.item, goal, goal % rows != NO_ITEM),
             _ranks_of_votes(votes, following),
         )
 
 
-def question(asked: Asked) -> Question:
+def question(block: Block) -> Question:
     """What a mixer learns from: the model's own candidates of paths whose next item is one."""
-    found = asked.candidates
-    mine = (asked.right >= 0) & found.own[asked.right]
+    found = block.candidates
+    mine = (block.right >= 0) & found.own[block.right]
     kept = mine[found.path] & found.own
     place = kept.cumsum(0) - 1
     return Question(
-        (mine.cumsum(0) - 1)[found.path[kept]], place[asked.right[mine]], found.features[kept]
+        (mine.cumsum(0) - 1)[found.path[kept]], place[block.right[mine]], found.features[kept]
     )
 
 
 @torch.no_grad()
-def rank(asked: Asked, mixer: Mixer, weights: tuple[float, ...]) -> Ranks:
+def rank(block: Block, mixer: Mixer, weights: tuple[float, ...]) -> Ranks:
     """Ranks some prefixes' next items.
 
     Fused, a candidate's score is the mixer's plus `weight * log(1 + share / 0.001)`, its share
     being that of the neighbours' votes; without, only the model's own candidates are ranked.
     """
-    found = asked.candidates
+    found = block.candidates
     scores = mixer(found.features)
-    bonus = torch.log1p(asked.share / _FLOOR)
+    bonus = torch.log1p(block.share / _FLOOR)
     return Ranks(
-        _ranks(torch.where(found.own, scores, -torch.inf), asked),
-        asked.knn,
-        {weight: _ranks(scores + weight * bonus, asked) for weight in weights},
+        _ranks(torch.where(found.own, scores, -torch.inf), block),
+        block.knn,
+        {weight: _ranks(scores + weight * bonus, block) for weight in weights},
     )
 
 
@@ -152,9 +145,9 @@ def network_ranks(net: PathNet, prefixes: Prefixes) -> Floats:
     net.eval()
     ranks = np.zeros(len(prefixes))
     order = np.argsort(prefixes.paths.lengths, kind="stable")
-    block = _block(len(net.bias))
-    for first in range(0, len(order), block):
-        chosen = order[first : first + block]
+    most = _most(len(net.bias))
+    for first in range(0, len(order), most):
+        chosen = order[first : first + most]
         paths = padded(prefixes.paths, chosen, net.config.steps)
         target = torch.from_numpy(prefixes.following[chosen])
         logits = net(paths, (paths > 0).sum(1).clamp(min=1))
@@ -169,13 +162,13 @@ def figures(ranks: Floats) -> tuple[float, float]:
     return 100 * float(hit.mean()), 100 * float(np.where(hit, 1 / ranks, 0.0).mean())
 
 
-def _block(rows: int) -> int:
+def _most(rows: int) -> int:
     """Prefixes at a time, so that memory is bounded."""
     return int(np.clip(_CELLS // rows, 8, _BLOCK))
 
 
-def _ranks(scores: Tensor, asked: Asked) -> Floats:
-    path, right = asked.candidates.path, asked.right
+def _ranks(scores: Tensor, block: Block) -> Floats:
+    path, right = block.candidates.path, block.right
     goal = torch.where(right >= 0, scores[right], torch.inf)
     at_least = torch.zeros(len(right)).index_add_(0, path, (scores >= goal[path]).float())
     lost = (right < 0) | (goal == -torch.inf)
@@ -183,14 +176,34 @@ def _ranks(scores: Tensor, asked: Asked) -> Floats:
     return ranks
 
 
-def _strongest(votes: Votes, most: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _strongest(votes: Votes, most: int) -> Ints:
     """Indices of each path's strongest votes, rising."""
     order = np.lexsort((-votes.score, votes.path))
     place = np.arange(len(order)) - np.searchsorted(votes.path[order], votes.path[order])
     return np.sort(order[place < most])
 
 
-def _ranks_of_votes(votes: Votes, following: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Floats:
+def _shares(votes: Votes) -> Tensor:
+    """Each vote as a share of its path's votes."""
+    total = np.bincount(votes.path, votes.score)
+    return torch.from_numpy((votes.score / total[votes.path]).astype(np.float32))
+
+
+def _looked_up(keys: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
+    """The values of wanted keys, 0 for those that are not among the rising keys."""
+    if not len(keys):
+        return torch.zeros(len(wanted))
+    at = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return torch.where(keys[at] == wanted, values[at], 0.0)
+
+
+def _places(keys: Tensor, wanted: Tensor, asked: Tensor) -> Tensor:
+    """Where wanted keys stand among the rising keys; -1 where they do not, or are not asked."""
+    at = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
+    return torch.where((keys[at] == wanted) & asked, at, -1)
+
+
+def _ranks_of_votes(votes: Votes, following: Ints) -> Floats:
     """Rank of each path's next item among its votes, infinite where there is none for it."""
     goal = np.full(len(following), np.inf)
     hit = votes.item == following[votes.path]
