@@ -43,6 +43,9 @@ _JUDGED: Final = 4_000
 #: Kept back for what is not foreseen; no more than a tenth of the time.
 _SPARE_S: Final = 20.0
 
+#: Most of the time left that is kept back for what comes after the training.
+_LAST: Final = 0.4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkConfig:
@@ -132,7 +135,9 @@ def run(
     each_s = _seconds_a_prefix(ranker, knn, halves[0])
     # Fitting three mixers costs about as much as asking what they are fitted on.
     after_s = making_s + each_s * (2 * asked + len(test)) + min(_SPARE_S, 6 * config.minutes)
-    left_s = max(5.0, deadline_s - monotonic() - after_s)
+    left_s = deadline_s - monotonic()
+    after_s = min(after_s, _LAST * left_s)
+    left_s = max(5.0, left_s - after_s)
     say(
         f"{len(older):,} sessions to learn from, {left_s:.0f} s to do it, {after_s:.0f} s kept back"
     )
@@ -172,12 +177,14 @@ def _halves(sessions: Sessions) -> tuple[Prefixes, Prefixes]:
 
 
 def _seconds_a_prefix(ranker: Ranker, knn: SessionKnn, prefixes: Prefixes) -> float:
-    """What ranking a prefix costs, by a probe."""
-    for most in (100, 1000):  # the first calls set up more than they rank
-        probe = prefixes.some(most)
+    """What ranking a prefix costs, by the fastest of some probes: the slow ones tell of others."""
+    probe = prefixes.some(300)
+    fastest = np.inf
+    for _ in range(5):  # the first calls set up more than they rank
         began_s = monotonic()
         together(rank(each, ranker.mixer, (0.0,)) for each in ask(ranker, knn, probe))
-    return 1.2 * (monotonic() - began_s) / len(probe)
+        fastest = min(fastest, monotonic() - began_s)
+    return 1.4 * fastest / len(probe)
 
 
 def _mix(

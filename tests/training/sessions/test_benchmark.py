@@ -46,6 +46,19 @@ def test_a_small_log_is_learnt_in_the_time_given(
     assert record["test"]["fused"]["hr@20"] < 100  # the last prefix is of unknown items
 
 
+def test_an_item_that_only_the_newest_sessions_have_is_recommended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test = small_log(tmp_path)
+    with Path(train).open("a") as file:
+        file.write("\nitem-1 new item-2" * 10)
+    Path(test).write_text("item-1\tnew\n")
+    command = ["benchmark", "diginetica", "--train", train, "--test", test]
+    assert main([*command, "--minutes", "0.05", "--threads", "1", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert record["test"]["model"]["mrr@20"] > 20
+
+
 def test_newest_sessions_without_known_items_are_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
