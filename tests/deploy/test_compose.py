@@ -176,7 +176,7 @@ def test_apache_kafka_starts_with_these_settings() -> None:
     assert {"process.roles", "auto.create.topics.enable"} <= set(given)
     config = "".join(f"{name}={value}\n" for name, value in given.items() if not ours.search(name))
     try:
-        with ApacheKafka(config) as kafka:
+        with ApacheKafka(lambda _: config) as kafka:
             assert kafka.bootstrap_servers
     except Missing as missing:
         pytest.skip(str(missing))
