@@ -52,6 +52,9 @@ COMMANDS: dict[str, Command] = {
         "stream.commands.state:state", "hash of all users' states, read from the changelog"
     ),
     "dlq": Command("stream.commands.dlq:dlq", "list, redrive: the events that were refused"),
+    "erase": Command(
+        "stream.commands.erase:erase", "remove a user's state, mark the user, print a receipt"
+    ),
     "repartition": Command(
         "stream.commands.repartition:repartition_topic",
         "copy a topic so that all events of a user come to one partition",

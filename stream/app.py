@@ -167,7 +167,7 @@ def _add_agent(
             await _send(app, chunk.partition, outcome.outputs)
             # From here to the end of the body there is no await: state and acknowledgement are
             # one step.
-            users.write(chunk.partition, outcome.users)
+            users.write(chunk.partition, outcome.changes())
             metrics.count(outcome.tally)
             metrics.count_placement(placement.look(chunk))
             if rollout is not None:

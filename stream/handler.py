@@ -15,7 +15,7 @@ that the decision for the newer one has been made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -30,22 +30,24 @@ from clickpath.decision import (
 )
 from clickpath.eligibility import eligible_kinds
 from clickpath.encoding import Encoder
+from clickpath.erasure import Request, request_of
 from clickpath.errors import BadEvent, PredictorError
-from clickpath.ledger import Ledger
 from clickpath.policy import Policy
 from clickpath.pseudonym import Edge, open_edge
 from clickpath.scores import Scores
 from clickpath.vocabulary import ACTION_ID, OTHER
-from clickpath.window import OpenPath, Verdict, Window
+from clickpath.window import Verdict
 from clickpath.wire import parse_arrival
 from clickpath.wire.records import decision_to_json, intervention_to_json
-from clickpath.wire.state import NEW_USER, UserState
+from clickpath.wire.state import UserState
 from serving.predictor import Predictor
 from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.erasing import receipt_record
 from stream.returned import Returns
 from stream.spans import ChunkTrace, Headers
 from stream.tally import Tally
 from stream.topics import Topics
+from stream.work import User, Work
 
 _OTHER: Final = ACTION_ID[OTHER]
 
@@ -61,31 +63,25 @@ class Outcome:
     Attributes:
         outputs: Records to send, in order; all of them before the states are written.
         users: The new states, by user id in UTF-8.
+        erased: The users whose states are to be removed.
         tally: The counts.
     """
 
     outputs: Sequence[OutputRecord]
     users: Mapping[bytes, UserState]
     tally: Tally
+    erased: Collection[bytes] = ()
 
-
-@dataclass(slots=True)
-class _User:
-    """A user while a chunk is handled."""
-
-    user_id: str
-    key: bytes
-    stamp: int
-    path: OpenPath
-    ledger: Ledger
-    changed: bool = False
+    def changes(self) -> Mapping[bytes, UserState | None]:
+        """What is to be written of the states; None removes one."""
+        return {**dict.fromkeys(self.erased), **self.users} if self.erased else self.users
 
 
 @dataclass(frozen=True, slots=True)
 class _Due:
     """A decision that is due, with the record that caused it."""
 
-    user: _User
+    user: User
     record: RawRecord
     point: DecisionPoint
 
@@ -153,18 +149,18 @@ class Handler:
         """
         tally = Tally()
         outputs: list[OutputRecord] = []
-        work = _Work(users, self._encoder.window, self._edge)
+        work = Work(users, self._encoder.window, self._edge)
         due = self._read_and_push(chunk, work, outputs, tally, now_ms)
         if trace is not None:
             trace.due(each.record for each in due)
         scores, fallback = await self._score(due, tally, trace)
         self._decide(due, scores, fallback, outputs, tally, trace)
-        return Outcome(outputs, work.states(), tally)
+        return Outcome(outputs, work.states(), tally, tuple(work.erased))
 
     def _read_and_push(
         self,
         chunk: Chunk,
-        work: _Work,
+        work: Work,
         outputs: list[OutputRecord],
         tally: Tally,
         now_ms: int,
@@ -180,6 +176,11 @@ class Handler:
                 )
                 user = work[given_id]
             except BadEvent as error:
+                request = request_of(record.value, record.headers) if record.headers else None
+                if request is not None:
+                    outputs += self._erase(request, chunk, record, work, now_ms)
+                    tally.erasures += 1
+                    continue
                 tally.dead_letters[error.code] += 1
                 outputs.append(self._returns.dead_letter(chunk, record, error))
                 continue
@@ -216,6 +217,20 @@ class Handler:
         if not_eligible:
             tally.inference_avoided["not_eligible"] += not_eligible
         return due
+
+    def _erase(
+        self, request: Request, chunk: Chunk, record: RawRecord, work: Work, now_ms: int
+    ) -> list[OutputRecord]:
+        """Takes one step of an erasure, and says so."""
+        found, events = work.erase(request, record.offset)
+        topics = self._topics
+        receipt = receipt_record(
+            topics.erasures, request, chunk, record, now_ms=now_ms, found=found, events=events
+        )
+        if request.step == "erase":
+            return [receipt]
+        # Whoever keeps something by the key of a decision forgets it too.
+        return [receipt, OutputRecord(topics.decisions, request.user_id.encode("utf-8"), None)]
 
     async def _score(
         self, due: Sequence[_Due], tally: Tally, trace: ChunkTrace | None
@@ -294,35 +309,3 @@ class Handler:
             # When the cause reached the broker, to measure how long the answer took.
             (("clickpath-cause-timestamp-ms", b"%d" % each.record.timestamp_ms), *carried),
         )
-
-
-class _Work(dict[str, _User]):
-    """The users of one chunk by the ids that came, changed in place.
-
-    Those not met yet are taken from their states; here they pass the edge, once a chunk.
-    """
-
-    def __init__(self, users: Mapping[bytes, UserState], window: Window, edge: Edge) -> None:
-        self._users = users
-        self._window = window
-        self._edge = edge
-
-    def __missing__(self, given_id: str) -> _User:
-        user_id = self._edge(given_id)
-        if user_id != given_id:
-            # The id may come in both forms.
-            user = self[given_id] = self[user_id]
-            return user
-        key = user_id.encode("utf-8")
-        state = self._users.get(key, NEW_USER)
-        path = OpenPath(state.path, self._window)
-        user = self[user_id] = _User(user_id, key, state.stamp, path, state.ledger)
-        return user
-
-    def states(self) -> dict[bytes, UserState]:
-        """The new states of the users that have changed."""
-        return {
-            user.key: UserState(user.stamp, user.path.state(), user.ledger)
-            for user in self.values()
-            if user.changed
-        }

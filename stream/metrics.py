@@ -171,6 +171,7 @@ class Metrics:
             "late": tally.late,
             "dead_letter": tally.dead_letters.total(),
             "skipped": tally.skipped,
+            "erasure": tally.erasures,
         }
         for metric, counts in (
             (self._events, Counts(outcomes)),

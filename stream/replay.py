@@ -44,6 +44,8 @@ class Replay:
             outcome = await self._handler.handle(chunk, self.users, self._clock())
             for record in outcome.outputs:
                 self._emit(record)
+            for key in outcome.erased:
+                self.users.pop(key, None)
             self.users.update(outcome.users)
             self.tally.add(outcome.tally)
 

@@ -83,6 +83,9 @@ class Settings(BaseModel):
     models_topic: _TopicName = Field(
         "models", description="Topic that says which model decides, compacted."
     )
+    erasures_topic: _TopicName = Field(
+        "erasures", description="Topic of the receipts of erased users, compacted."
+    )
     pseudonym_key_file: str = Field(
         "",
         description="File with the secret that makes pseudonyms of user ids, at least 16 bytes; "
@@ -236,6 +239,7 @@ class Settings(BaseModel):
             dead_letter=self.dead_letter_topic,
             late=self.late_topic,
             changelog=f"{self.app_id}-users-changelog",
+            erasures=self.erasures_topic,
             models=self.models_topic,
         )
 

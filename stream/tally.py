@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, fields
 class Tally:
     """Counts of records and of what was done because of them.
 
-    Every record read is exactly one of skipped, dead-lettered, late, duplicate and accepted.
+    Every record read is exactly one of skipped, dead-lettered, late, duplicate and accepted, or a
+    request for an erasure.
 
     Attributes:
         skipped: Records that had been applied before a restart; in no other count.
@@ -25,6 +26,7 @@ class Tally:
         inference_avoided: Accepted events that needed no scores, by reason.
         fallbacks: Decisions without the scores that they needed, by reason.
         unknown_types: Accepted events of a type that the vocabulary lacks.
+        erasures: Requests for the erasure of a user.
         personal: Fields that looked like personal data and were left out, by kind.
     """
 
@@ -40,12 +42,15 @@ class Tally:
     inference_avoided: Counter[str] = field(default_factory=Counter)
     fallbacks: Counter[str] = field(default_factory=Counter)
     unknown_types: int = 0
+    erasures: int = 0
     personal: Counter[str] = field(default_factory=Counter)
 
     @property
     def events_in(self) -> int:
         """Records read, without those that had been applied before."""
-        return self.accepted + self.duplicates + self.late + self.dead_letters.total()
+        return (
+            self.accepted + self.duplicates + self.late + self.dead_letters.total() + self.erasures
+        )
 
     def add(self, other: Tally) -> None:
         """Adds the counts of another tally to this one."""
@@ -74,6 +79,7 @@ class Tally:
             "inference_avoided": dict(sorted(self.inference_avoided.items())),
             "fallbacks": dict(sorted(self.fallbacks.items())),
             "unknown_types": self.unknown_types,
+            "erasures": self.erasures,
             "personal": dict(sorted(self.personal.items())),
             "skipped": self.skipped,
         }

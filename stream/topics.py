@@ -23,6 +23,7 @@ class Topics:
         late: Events behind the lateness bound, untouched.
         changelog: The users' states, compacted.
         models: Which model decides, compacted.
+        erasures: What was erased, by the mark of the user, compacted.
     """
 
     clicks: str = "clicks"
@@ -32,6 +33,7 @@ class Topics:
     late: str = "clicks.late"
     changelog: str = "clickpath-users-changelog"
     models: str = "models"
+    erasures: str = "erasures"
 
     def of_kind(self, kind: str) -> str:
         """The topic of one kind of intervention."""
@@ -52,10 +54,11 @@ class Topics:
             self.late: large,
             self.changelog: {"cleanup.policy": "compact", "max.message.bytes": large_bytes},
             self.models: {"cleanup.policy": "compact"},
+            self.erasures: {"cleanup.policy": "compact"},
         }
 
     def __post_init__(self) -> None:
         names = [self.clicks, self.decisions, self.dead_letter, self.late]
-        names += [self.changelog, self.models]
+        names += [self.changelog, self.models, self.erasures]
         if len(set(names)) != len(names):
             raise ConfigError(f"two topics have one name: {', '.join(sorted(names))}")

@@ -26,6 +26,7 @@ from clickpath.events import MAX_TS_MS, Click
 from clickpath.logs import FORMATS, read_log
 from clickpath.simulation import simulate
 from clickpath.wire import canonical, parse
+from training.erased import PLACE, erased_in
 from training.examples import Entry, entry_of
 from training.manifest import Source
 
@@ -165,11 +166,16 @@ class Parquet:
         """See `Corpus`; the reasons are those of canonical events."""
         files = self._files()
         places = count()
+        erased = erased_in(self.address) if self.format_name == ARCHIVE else None
         for name in files:
             with fsspec.open(name, "rb") as file, readable(name):
                 table = pq.ParquetFile(file)
-                for rows in table.iter_batches(_BATCH_ROWS, columns=_present(name, table)):
-                    yield from _entries(rows, places, refused)
+                columns = _present(name, table)
+                if erased:
+                    columns += [each for each in PLACE if each not in columns]
+                for rows in table.iter_batches(_BATCH_ROWS, columns=columns):
+                    kept = erased.without(rows, refused) if erased else rows
+                    yield from _entries(kept, places, refused)
 
     def sources(self) -> tuple[Source, ...]:
         """All files."""
@@ -187,7 +193,8 @@ class Parquet:
 
 
 def _entries(rows: Any, places: count[int], refused: Counter[str]) -> Iterator[Entry]:
-    columns = {name: rows.column(name).to_pylist() for name in rows.schema.names}
+    names = [name for name in rows.schema.names if name not in PLACE or name == "offset"]
+    columns = {name: rows.column(name).to_pylist() for name in names}
     of_rows = columns.pop("offset", None) or [next(places) for _ in range(rows.num_rows)]
     for place, *values in zip(of_rows, *columns.values(), strict=True):
         record = dict(zip(columns, values, strict=True))

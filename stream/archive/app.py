@@ -16,7 +16,15 @@ from clickpath.errors import ClickpathError, ConfigError
 from clickpath.wire.state import UserState, dump_user, load_user
 from stream.archive.keeper import Keeper, PublishingCommitter
 from stream.archive.place import Place
-from stream.archive.reader import Clock, Last, dump_last, load_last, read_clicks, read_decisions
+from stream.archive.reader import (
+    Clock,
+    Last,
+    dump_last,
+    load_last,
+    read_clicks,
+    read_decisions,
+    read_erasures,
+)
 from stream.archive.shelf import Card, Shelf, open_archive
 from stream.batch.app import BatchApp, batch_app
 from stream.batch.records import Chunk
@@ -61,6 +69,7 @@ class Archive:
         return {
             "clicks": written.clicks,
             "decisions": written.decisions,
+            "erasures": written.erasures,
             "files": written.files,
             **{name: counts[name] for name in names},
         }
@@ -119,7 +128,11 @@ def create_archive(settings: Settings, clock: Clock) -> Archive:
     def shelf(kind: str, topic: str, partition: int) -> Shelf:
         return Shelf(place, kind, topic, partition, buckets=settings.archive_buckets, clock=clock)
 
-    kinds = {settings.clicks_topic: "clicks", settings.decisions_topic: "decisions"}
+    kinds = {
+        settings.clicks_topic: "clicks",
+        settings.decisions_topic: "decisions",
+        settings.erasures_topic: "erasures",
+    }
     keeper = Keeper(kinds, shelf, app.progress, settings.archive_buffer_mb << 20)
     app.committer = PublishingCommitter(app.batch_group, app.outputs, keeper)
     archive = Archive(app, keeper)
@@ -132,6 +145,7 @@ def _add_agents(archive: Archive, settings: Settings, clock: Clock) -> None:
     window, edge = settings.window, make_edge(settings)
     clicks = app.topic(settings.clicks_topic, batch=True)
     decisions = app.topic(settings.decisions_topic, batch=True)
+    erasures = app.topic(settings.erasures_topic, batch=True)
     users: KeyedTable[UserState] = app.keyed_table(
         "users", source=clicks, dumps=dump_user, loads=lambda raw: load_user(raw, window)
     )
@@ -163,6 +177,12 @@ def _add_agents(archive: Archive, settings: Settings, clock: Clock) -> None:
             rows, changed = read_decisions(chunk, decided.partition(chunk.partition), counts)
             decided.write(chunk.partition, changed)
             keeper.add(chunk, rows)
+
+    @app.agent(erasures, name="archive-erasures")
+    async def on_erasures(chunks: AsyncIterable[Chunk]) -> None:
+        async for chunk in chunks:
+            await _make_room(app, keeper, chunk)
+            keeper.add(chunk, read_erasures(chunk, counts))
 
 
 async def _make_room(app: BatchApp, keeper: Keeper, chunk: Chunk) -> None:

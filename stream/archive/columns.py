@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clickpath.errors import StateError
 from clickpath.events import MAX_TS_MS, Click
+from stream.erasing import Receipt
 
 
 def _fields(**types: Any) -> list[Any]:
@@ -70,8 +71,22 @@ DECISIONS: Final = pa.schema(
     ]
 )
 
+#: What lies before `erased_offset` in a partition of the clicks, and was decided until `at_ms`, is
+#: erased for the user with this mark (`clickpath.erasure.mark_of`).
+ERASURES: Final = pa.schema(
+    [
+        *_fields(mark=pa.string(), step=pa.string(), at_ms=pa.int64()),
+        *_fields(erased_topic=pa.string(), erased_partition=pa.int32(), erased_offset=pa.int64()),
+        *_fields(found=pa.bool_(), events=pa.int64()),
+        *_ORIGIN,
+    ]
+)
+
 #: By kind of row: the column of the event time.
-TIME_COLUMN: Final = {"clicks": "ts_ms", "decisions": "now_ms"}
+TIME_COLUMN: Final = {"clicks": "ts_ms", "decisions": "now_ms", "erasures": "at_ms"}
+
+#: By kind of row: the column by which rows are spread over buckets.
+BUCKET_COLUMN: Final = {"clicks": "user_id", "decisions": "user_id", "erasures": "mark"}
 
 
 class Origin(NamedTuple):
@@ -96,6 +111,21 @@ def click_row(click: Click, origin: Origin) -> Row:
         click.type_name,
         items,
         click.value_cents,
+        *origin,
+    )
+
+
+def erasure_row(receipt: Receipt, origin: Origin) -> Row:
+    """The row of a receipt."""
+    return (
+        receipt.mark,
+        receipt.step,
+        receipt.at_ms,
+        receipt.topic,
+        receipt.partition,
+        receipt.offset,
+        receipt.found,
+        receipt.events,
         *origin,
     )
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from aiokafka.errors import KafkaError
 
 from clickpath.errors import FatalError
-from stream.archive.columns import CLICKS, DECISIONS, Row, batch_of
+from stream.archive.columns import CLICKS, DECISIONS, ERASURES, Row, batch_of
 from stream.archive.shelf import Journal, Rows, Shelf
 from stream.batch.commit import Committer
 from stream.batch.cut import Cut
@@ -24,7 +24,7 @@ from stream.batch.table import StaleChunk
 
 logger = logging.getLogger(__name__)
 
-SCHEMAS: Final = {"clicks": CLICKS, "decisions": DECISIONS}
+SCHEMAS: Final = {"clicks": CLICKS, "decisions": DECISIONS, "erasures": ERASURES}
 
 Key = tuple[str, int]
 
@@ -54,6 +54,7 @@ class Written:
 
     clicks: int = 0
     decisions: int = 0
+    erasures: int = 0
     files: int = 0
 
 

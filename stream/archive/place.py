@@ -89,8 +89,16 @@ class Place:
             paths = (each["name"].rstrip("/") for each in found if each["type"] == "directory")
             return sorted(path.rpartition("/")[2] for path in paths)
 
+    def files(self, name: str) -> list[str]:
+        """The Parquet files below a folder, by their names relative to the address."""
+        with self._translated():
+            self._fs.invalidate_cache()
+            found: list[str] = self._fs.find(self._path(name))
+        root = f"{self._root.rstrip('/')}/"
+        return sorted(each.removeprefix(root) for each in found if each.endswith(".parquet"))
+
     def remove(self, name: str) -> None:
-        """Removes a folder with what is in it; one that is gone stays gone."""
+        """Removes a file, or a folder with what is in it; one that is gone stays gone."""
         with self._translated():
             try:
                 self._fs.rm(self._path(name), recursive=True)

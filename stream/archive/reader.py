@@ -9,15 +9,24 @@ from typing import Final, NamedTuple
 
 import msgpack
 
+from clickpath.erasure import Request, request_of
 from clickpath.errors import BadEvent, StateError
 from clickpath.ids import event_hash
 from clickpath.ledger import EMPTY_LEDGER
 from clickpath.pseudonym import Edge, behind, open_edge
-from clickpath.window import Verdict, Window, push
+from clickpath.window import EMPTY_PATH, Verdict, Window, push
 from clickpath.wire import parse
 from clickpath.wire.state import NEW_USER, UserState
-from stream.archive.columns import Origin, Row, click_row, decision_fields, decision_row
+from stream.archive.columns import (
+    Origin,
+    Row,
+    click_row,
+    decision_fields,
+    decision_row,
+    erasure_row,
+)
 from stream.batch.records import Chunk, RawRecord
+from stream.erasing import receipt_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +81,7 @@ def read_clicks(
     clock: Clock,
     counts: Counter[str],
     edge: Edge = open_edge,
-) -> tuple[list[Row], dict[bytes, UserState]]:
+) -> tuple[list[Row], dict[bytes, UserState | None]]:
     """The rows of the accepted clicks of a chunk, and the new states of their users.
 
     Args:
@@ -85,17 +94,21 @@ def read_clicks(
         edge: The worker's edge.
     """
     rows: list[Row] = []
-    changed: dict[bytes, UserState] = {}
+    changed: dict[bytes, UserState | None] = {}
     for record in chunk.records:
         now_ms = record.timestamp_ms if record.timestamp_ms > 0 else clock()
         try:
             click = parse(record.value, record.headers, now_ms, max_future_ms)
             click = behind(edge, click)
         except BadEvent:
-            counts["dead_letters"] += 1
+            request = request_of(record.value, record.headers)
+            if request is None:
+                counts["dead_letters"] += 1
+            else:
+                _erase(request, record.offset, users, changed)
             continue
         key = click.user_id.encode("utf-8")
-        user = changed.get(key) or users.get(key, NEW_USER)
+        user = (changed[key] if key in changed else users.get(key)) or NEW_USER
         if record.offset <= user.stamp:
             counts["skipped"] += 1
             continue
@@ -109,16 +122,37 @@ def read_clicks(
     return rows, changed
 
 
+def _erase(
+    request: Request,
+    offset: int,
+    users: Mapping[bytes, UserState],
+    changed: dict[bytes, UserState | None],
+) -> None:
+    """The worker's steps of an erasure, on the archive's own states."""
+    key = request.user_id.encode("utf-8")
+    state = changed[key] if key in changed else users.get(key)
+    if state is None or offset <= state.stamp:
+        return
+    if request.step == "erase":
+        changed[key] = UserState(offset, EMPTY_PATH, EMPTY_LEDGER)
+    elif state.path == EMPTY_PATH:
+        changed[key] = None
+
+
 def read_decisions(
     chunk: Chunk, users: Mapping[bytes, Last], counts: Counter[str]
-) -> tuple[list[Row], dict[bytes, Last]]:
+) -> tuple[list[Row], dict[bytes, Last | None]]:
     """The rows of the decisions of a chunk that are no repetitions, and their users' new states.
 
     A record that is no decision is counted, logged with its place, and left out.
     """
     rows: list[Row] = []
-    changed: dict[bytes, Last] = {}
+    changed: dict[bytes, Last | None] = {}
     for record in chunk.records:
+        if record.value is None and record.key is not None:
+            # The user was erased.
+            changed[record.key] = None
+            continue
         origin = _origin(chunk, record)
         try:
             fields = decision_fields(record.value)
@@ -128,7 +162,7 @@ def read_decisions(
             counts["refused"] += 1
             continue
         key = fields.user_id.encode("utf-8")
-        last = changed.get(key) or users.get(key, NOTHING)
+        last = (changed[key] if key in changed else users.get(key)) or NOTHING
         if record.offset <= last.stamp:
             counts["skipped"] += 1
             continue
@@ -140,6 +174,22 @@ def read_decisions(
         changed[key] = Last(record.offset, fields.now_ms, event)
         rows.append(row)
     return rows, changed
+
+
+def read_erasures(chunk: Chunk, counts: Counter[str]) -> list[Row]:
+    """The rows of the receipts of a chunk."""
+    rows: list[Row] = []
+    for record in chunk.records:
+        origin = _origin(chunk, record)
+        try:
+            receipt = receipt_of(record.value)
+        except StateError as error:
+            logger.warning("%s[%d], offset %d: %s", *origin[1:], error)
+            counts["refused"] += 1
+            continue
+        counts["erasures"] += 1
+        rows.append(erasure_row(receipt, origin))
+    return rows
 
 
 def _origin(chunk: Chunk, record: RawRecord) -> Origin:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clickpath.errors import ConfigError, FatalError
-from stream.archive.columns import TIME_COLUMN
+from stream.archive.columns import BUCKET_COLUMN, TIME_COLUMN
 from stream.archive.place import Place
 
 _OWN: Final = "_archive"
@@ -112,7 +112,7 @@ class Shelf:
 
     Args:
         place: The archive.
-        kind: "clicks" or "decisions".
+        kind: "clicks", "decisions" or "erasures".
         topic: The topic.
         partition: Its partition.
         buckets: Number of buckets of a day.
@@ -161,7 +161,7 @@ class Shelf:
         moves = []
         for number, (folder, part) in enumerate(self._parts(rows.table)):
             name = f"{aside}/{number}.parquet"
-            self._place.write(name, _parquet(part))
+            self._place.write(name, parquet_bytes(part))
             moves.append((name, f"{self._kind}/{folder}/{self.name}-{first:020d}.parquet"))
         if self._read() != self._journal:
             raise FatalError(
@@ -186,7 +186,7 @@ class Shelf:
     def _parts(self, table: Any) -> Iterator[tuple[str, Any]]:
         """The rows by day and bucket, with the name of their folder; in their order in each."""
         days = table[TIME_COLUMN[self._kind]].to_numpy() // _DAY_MS
-        users = table["user_id"].to_pylist()
+        users = table[BUCKET_COLUMN[self._kind]].to_pylist()
         buckets = np.fromiter((bucket_of(user, self._buckets) for user in users), np.int64)
         keys = days * self._buckets + buckets
         order = np.argsort(keys, kind="stable")
@@ -203,7 +203,8 @@ def bucket_of(user_id: str, buckets: int) -> int:
     return int.from_bytes(raw, "big") % buckets
 
 
-def _parquet(table: Any) -> bytes:
+def parquet_bytes(table: Any) -> bytes:
+    """The content of a file of rows."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     content: bytes = sink.getvalue().to_pybytes()

@@ -99,6 +99,8 @@ class Trial:
         sample = self._sample(outputs)
         if sample:
             self._next_s = now_s + _PAUSE_S
+            # A user who was erased within the chunk has no state any more.
+            sample = [each for each in sample if each.user_id.encode() in users]
             states = {key: users[key] for key in {each.user_id.encode() for each in sample}}
             self._task = asyncio.create_task(self._compare(sample, states))
 

@@ -44,6 +44,12 @@ _CHANNELS: Final[Mapping[str, tuple[str, str, tuple[str, ...], str]]] = {
         ("lateClick",),
         "Events behind the lateness bound, untouched.",
     ),
+    _TOPICS.erasures: (
+        "erasures",
+        "Receipts of erasures",
+        ("erasure",),
+        "What was erased, by the mark of the user, compacted.",
+    ),
     _TOPICS.changelog: (
         "changelog",
         "States",
@@ -181,6 +187,14 @@ def _messages() -> dict[str, Any]:
             "headers": _schema("late-headers"),
             "payload": {"type": "object"},
             "bindings": _KEYED,
+        },
+        "erasure": {
+            "title": "Receipt of an erasure",
+            "summary": "What was erased of a user in one partition of the clicks, and up to where.",
+            "payload": {"type": "object"},
+            "bindings": {
+                "kafka": {"key": {"type": "string", "description": "The mark of the user."}}
+            },
         },
         "userState": {
             "title": "State of a user",

@@ -5,7 +5,7 @@ number of events is set by the variable PROVE_EVENTS; the defaults keep a test r
 """
 
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,3 +85,10 @@ async def running(make_shop) -> AsyncIterator[object]:  # type: ignore[no-untype
     yield start
     for worker in workers:
         await worker.kill()
+
+
+@pytest.fixture
+def embedded() -> Iterator[str]:
+    """The address of an embedded broker without topics."""
+    with EmbeddedBroker() as broker:
+        yield broker.bootstrap_servers

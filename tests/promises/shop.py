@@ -40,7 +40,15 @@ def names_of_its_own() -> dict[str, str]:
         "CLICKPATH_APP_ID": name,
         **{
             f"CLICKPATH_{topic.upper()}_TOPIC": f"{name}.{topic}"
-            for topic in ("clicks", "decisions", "interventions", "dead_letter", "late", "models")
+            for topic in (
+                "clicks",
+                "decisions",
+                "interventions",
+                "dead_letter",
+                "late",
+                "models",
+                "erasures",
+            )
         },
     }
 

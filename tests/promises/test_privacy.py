@@ -18,7 +18,6 @@ from clickpath.cli import main
 from clickpath.logs import RawLine
 from clickpath.simulation import START_MS
 from clickpath.wire import click_to_json
-from stream.broker import EmbeddedBroker
 from stream.connection import Connection
 from stream.reading import StoredRecord, read_topic
 from tests.kafka.marks import on_both_brokers
@@ -242,9 +241,3 @@ async def topics(shop: Shop) -> list[str]:
 
 async def on_topic(servers: str, topic: str) -> list[StoredRecord]:
     return [each async for each in read_topic(Connection(servers), topic)]
-
-
-@pytest.fixture
-def embedded():  # type: ignore[no-untyped-def]
-    with EmbeddedBroker() as broker:
-        yield broker.bootstrap_servers

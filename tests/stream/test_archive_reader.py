@@ -99,12 +99,12 @@ async def test_readers_that_come_and_go_archive_each_row_once(settings: Settings
         await until(lambda: first.clicks > 0, "rows in the archive")
         async with Running(settings) as second:
             await send(settings, LINES[3_000:4_000])
-            await second.owns(4)
+            await second.owns(6)
             await send(settings, LINES[4_000:6_000])
             await until(lambda: second.clicks > 0, "rows of the second reader")
             assert await second.finish() == 0
         await send(settings, LINES[6_000:])
-        await first.owns(8)
+        await first.owns(12)
         assert await first.finish() == 0
 
     assert archived(settings) == sent(LINES)
@@ -126,7 +126,7 @@ async def test_an_archive_that_fails_stops_the_reader_with_one_sentence(
 ) -> None:
     journal = Path(settings.archive) / "_archive" / "journal"
     async with Running(settings) as reader:
-        await reader.owns(8)
+        await reader.owns(12)
         journal.write_text("in the way")
         await send(settings, LINES[:100])
         with pytest.raises(FatalError, match=r"^the archive at .* failed: .*journal"):

@@ -8,6 +8,7 @@ import pytest
 
 from clickpath import simulation
 from clickpath.encoding import Encoder
+from clickpath.erasure import Request, request_to_record
 from clickpath.policy_file import default_policy
 from clickpath.pseudonym import Edge, open_edge, pseudonyms
 from clickpath.simulation.faults import (
@@ -65,6 +66,8 @@ class Run:
             chunk = Chunk("clicks", 3, records[start : start + chunk_size])
             outcome = await self.handler.handle(chunk, self.users, NOW_MS)
             self.outputs += outcome.outputs
+            for key in outcome.erased:
+                self.users.pop(key, None)
             self.users.update(outcome.users)
             self.tally.add(outcome.tally)
 
@@ -285,3 +288,45 @@ async def test_only_a_letter_that_may_hold_personal_data_is_given_back_by_refere
         b'{"event_id":"e","user_id":7}',
         ("trace", b"t"),
     )
+
+
+async def test_an_erasure_has_its_place_among_the_clicks_however_they_are_cut_into_chunks(
+    values: Sequence[bytes],
+) -> None:
+    user_id = json.loads(values[0])["user_id"]
+    asked = [request_to_record(Request(step, user_id)) for step in ("erase", "forget")]
+    requests = [RawRecord(0, 1_000, None, value, headers) for value, headers in asked]
+    clicks = records_of(values)
+    order = [*clicks[:1_000], requests[0], *clicks[1_000:1_200], requests[1], *clicks[1_200:]]
+    records = [record._replace(offset=n) for n, record in enumerate(order)]
+    behind = Run(handler_with(FakePredictor(ENCODER)))
+    await behind.feed(records[1_001:], 500)
+
+    runs = [Run(handler_with(FakePredictor(ENCODER))) for _ in range(3)]
+    for run, size in zip(runs, (1, 500, 5_000), strict=True):
+        await run.feed(records, size)
+        assert run.users[user_id.encode()].path == behind.users[user_id.encode()].path
+        assert run.tally.erasures == 2
+        assert run.tally.accepted == len(values)
+        erased, forgotten = (json.loads(each.value or b"") for each in run.on("erasures"))
+        assert (erased["step"], erased["found"], erased["offset"]) == ("erase", True, 1_000)
+        assert (forgotten["step"], forgotten["offset"]) == ("forget", 1_201)
+        assert [each.key for each in run.on("decisions") if each.value is None] == [
+            user_id.encode()
+        ]
+    assert runs[0].users == runs[1].users == runs[2].users
+
+
+async def test_what_only_looks_like_a_request_is_a_dead_letter() -> None:
+    value, headers = request_to_record(Request("erase", "u"))
+    run = Run(handler_with(None))
+    await run.feed(
+        [
+            RawRecord(0, 0, None, value, ()),
+            RawRecord(1, 0, None, b"[]", headers),
+            RawRecord(2, 0, None, value, ((headers[0][0], b"all"),)),
+        ],
+        10,
+    )
+    assert run.tally.dead_letters == {"not_an_event": 3}
+    assert run.tally.erasures == 0
