@@ -16,11 +16,16 @@ CHART_VENV := $(call venv,requirements/chart.txt)
 WORKER_VENV := $(call venv,requirements/worker.txt)
 TRAINER_VENV := $(call venv,requirements/trainer.txt)
 CHART_NODE := $(CACHE)/node-$(shell sha256sum tests/deploy/custom_resources/package-lock.json | cut -c1-12)
+DOCS_VENV := $(call venv,requirements/docs.txt)
 QUIX_VENV := $(call venv,benchmarks/peers/quix.txt)
 BYTEWAX_VENV := $(call venv,benchmarks/peers/bytewax.txt)
 
 # Arguments for the command behind a target: make demo ARGS="--events 5000 --json"
 ARGS ?=
+
+# Where make docs reads and writes.
+DOCS ?= mkdocs.yml
+SITE ?= site
 
 # What make chaos does: MODE at-least-once or transactional, BROKER apache-kafka or embedded.
 KILLS ?= 10
@@ -28,7 +33,7 @@ MODE ?= at-least-once
 BROKER ?= apache-kafka
 
 .PHONY: help demo test check chaos format bench bench-peers train reference lock clean \
-	chart-check compose-check chart-tools chart-types sbom worker-packages
+	docs chart-check compose-check chart-tools chart-types sbom worker-packages
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -64,6 +69,11 @@ bench-peers: $(DEMO_VENV)/.complete $(QUIX_VENV)/.complete $(BYTEWAX_VENV)/.comp
 
 train: $(TEST_VENV)/.complete ## train, evaluate and export a model
 	@$(TEST_VENV)/bin/python -m clickpath train $(ARGS)
+
+docs: $(DOCS_VENV)/.complete ## build the documentation into site/; a dead link fails
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --config-file $(DOCS) --site-dir $(abspath $(SITE))
+	@$(DOCS_VENV)/bin/python docs/.site/check_site.py $(SITE)
+	@echo "==> $(SITE)/index.html"
 
 # Writes the pages and schemas of docs/ and of the chart that come from the code.
 reference: $(TEST_VENV)/.complete
@@ -124,6 +134,9 @@ $(CHART_NODE)/.complete:
 	@mkdir -p $(@D) && cp tests/deploy/custom_resources/package*.json $(@D)
 	@cd $(@D) && npm ci --no-audit --no-fund --loglevel=error >&2
 	@touch $@
+
+$(DOCS_VENV)/.complete:
+	@requirements/build-venv $(DOCS_VENV) requirements/docs.txt
 
 $(QUIX_VENV)/.complete:
 	@requirements/build-venv $(QUIX_VENV) benchmarks/peers/quix.txt

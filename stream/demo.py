@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -66,10 +67,12 @@ class Account:
     Attributes:
         result: Counts, speeds, latencies and digests, for the JSON line.
         problems: What does not add up, a sentence each; empty when every record is accounted for.
+        first: The first intervention, as it lies on its topic; empty when there is none.
     """
 
     result: dict[str, object]
     problems: tuple[str, ...]
+    first: str
 
     @property
     def complete(self) -> bool:
@@ -210,6 +213,7 @@ class _OnTopics:
         ids: Ids of the interventions.
         latencies_ms: From a cause on the broker to its intervention there.
         digests: Of model and policy, as the decisions tell them.
+        first: When the first intervention reached its topic, and the intervention.
     """
 
     records: Counter[str]
@@ -217,6 +221,7 @@ class _OnTopics:
     ids: set[str]
     latencies_ms: list[int]
     digests: dict[str, str]
+    first: tuple[float, bytes]
 
 
 async def _read_topics(settings: Settings) -> _OnTopics:
@@ -226,6 +231,7 @@ async def _read_topics(settings: Settings) -> _OnTopics:
     ids: set[str] = set()
     latencies_ms: list[int] = []
     digests: dict[str, str] = {}
+    first = (inf, b"")
     for topic in (topics.decisions, topics.dead_letter, topics.late):
         async for record in read_topic(settings.connection, topic):
             records[topic] += 1
@@ -235,10 +241,11 @@ async def _read_topics(settings: Settings) -> _OnTopics:
     for kind in KINDS:
         async for record in read_topic(settings.connection, topics.of_kind(kind)):
             interventions[kind] += 1
+            first = min(first, (record.timestamp_ms, record.value or b""))
             ids.add(json.loads(record.value or b"")["intervention_id"])
             cause_ms = int(dict(record.headers)["clickpath-cause-timestamp-ms"] or 0)
             latencies_ms.append(record.timestamp_ms - cause_ms)
-    return _OnTopics(records, dict(interventions), ids, latencies_ms, digests)
+    return _OnTopics(records, dict(interventions), ids, latencies_ms, digests, first)
 
 
 async def _account(demo: Demo, settings: Settings, seconds: float, samples: Samples) -> Account:
@@ -269,7 +276,8 @@ async def _account(demo: Demo, settings: Settings, seconds: float, samples: Samp
         "broker": "embedded",
         "seconds": round(seconds, 3),
     }
-    return Account(result, tuple(_problems(demo, settings, samples, found, events_in)))
+    problems = tuple(_problems(demo, settings, samples, found, events_in))
+    return Account(result, problems, found.first[1].decode("utf-8"))
 
 
 def _problems(
@@ -319,6 +327,9 @@ def print_summary(account: Account) -> None:
         table.add_row(name.replace("_", " "), str(value))
     console = Console()
     console.print(table)
+    if account.first:
+        console.print("The first intervention, as its consumers see it:")
+        console.print_json(account.first, indent=None)
     if account.complete:
         console.print("Every event is accounted for.")
     for problem in account.problems:

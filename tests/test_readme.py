@@ -104,6 +104,12 @@ def test_a_page_that_is_written_from_the_code_is_up_to_date(name: str) -> None:
     assert there == pages()[name], f"{name} is stale: run `make reference` and commit it"
 
 
+def test_every_page_has_its_place_on_the_site() -> None:
+    named = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    pages_there = {str(page.relative_to(ROOT / "docs")) for page in PAGES[1:]}
+    assert named == pages_there, "add the page to `nav` in mkdocs.yml"
+
+
 def test_every_place_in_the_tree_exists() -> None:
     (block,) = re.findall(r"## Where things are\n\n```\n(.*?)```", README, flags=re.DOTALL)
     parent, missing = "", []
