@@ -34,7 +34,7 @@ from stream.models.wiring import make_rollout, switching
 from stream.placement import Placement
 from stream.settings import Settings
 from stream.spans import Tracer
-from stream.wiring import make_handler
+from stream.wiring import make_handler, make_store
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +106,7 @@ def create_app(
         chunk_records=_CHUNK_RECORDS,
         transactional=settings.delivery == "transactional",
         compression=None if settings.compression == "none" else settings.compression,
+        store=make_store(settings),
     )
     clicks = app.topic(settings.topics.clicks, batch=True)
     users: KeyedTable[UserState] = app.keyed_table(
@@ -248,7 +249,7 @@ def _scrape(
         metrics.lag_seconds.labels(number).set(part.lag_s(now_ms))
     if progress.last_commit_monotonic_s is not None:
         metrics.commit_age_seconds.set(time.monotonic() - progress.last_commit_monotonic_s)
-    metrics.users.set(sum(len(users.partition(each)) for each in users.partitions))
+    metrics.users.set(sum(users.partition(each).size for each in users.partitions))
     metrics.ready.set(progress.recovered)
     metrics.archive_wanted.set(archive is not None)
     metrics.archive.set(archive is not None and archive.running)

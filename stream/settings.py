@@ -171,6 +171,12 @@ class Settings(BaseModel):
         description="Name of this worker among its group, for static membership: a restart within "
         "the session timeout moves no partition. Empty for none; no two workers share one.",
     )
+    store: Literal["memory", "rocksdb"] = Field(
+        "memory", description="Where states are kept beside their changelog."
+    )
+    store_dir: str = Field(
+        "", description="Folder of the states on disk, with `rocksdb`; each worker has its own."
+    )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="Compression of what the worker sends."
     )
@@ -284,4 +290,6 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         raise ConfigError(f"{name} is {first['input']!r}: {first['msg']}") from error
     # Refuses what does not go together.
     _ = settings.connection
+    if (settings.store == "rocksdb") != bool(settings.store_dir):
+        raise ConfigError(f"{PREFIX}STORE=rocksdb and {PREFIX}STORE_DIR go together")
     return settings

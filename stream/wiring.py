@@ -11,6 +11,7 @@ from clickpath.policy import Policy
 from clickpath.policy_file import default_policy, load_policy
 from clickpath.pseudonym import Edge, open_edge, pseudonyms
 from serving.predictor import Predictor
+from stream.batch.table import Store
 from stream.handler import Handler
 from stream.settings import Settings
 from stream.spans import Tracer
@@ -113,6 +114,21 @@ def _trace_headers() -> CallHeaders:
     from stream.tracing import current_headers
 
     return current_headers
+
+
+def make_store(settings: Settings) -> Store | None:
+    """Where states are kept; None for memory.
+
+    Raises:
+        UsageError: RocksDB is not installed.
+    """
+    if settings.store == "memory":
+        return None
+    try:
+        from stream.batch.disk import DiskStore
+    except ModuleNotFoundError as error:
+        raise UsageError("states on disk need rocksdict: pip install 'clickpath[disk]'") from error
+    return DiskStore(Path(settings.store_dir))
 
 
 def make_handler(settings: Settings, predictor: Predictor | None, encoder: Encoder) -> Handler:

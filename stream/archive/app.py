@@ -31,7 +31,7 @@ from stream.batch.records import Chunk
 from stream.batch.table import KeyedTable
 from stream.batch.worker import run_app
 from stream.settings import Settings
-from stream.wiring import make_edge
+from stream.wiring import make_edge, make_store
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +123,7 @@ def create_archive(settings: Settings, clock: Clock) -> Archive:
         rebalance_timeout_s=_REBALANCE_S,
         record_limit_bytes=_RECORD_LIMIT_BYTES,
         compression=None if settings.compression == "none" else settings.compression,
+        store=make_store(settings),
     )
 
     def shelf(kind: str, topic: str, partition: int) -> Shelf:

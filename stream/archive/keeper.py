@@ -20,6 +20,7 @@ from stream.batch.group import Group
 from stream.batch.outputs import Outputs
 from stream.batch.progress import BatchProgress, PartitionProgress
 from stream.batch.records import Chunk
+from stream.batch.source import Source
 from stream.batch.table import StaleChunk
 
 logger = logging.getLogger(__name__)
@@ -189,9 +190,9 @@ class PublishingCommitter(Committer):
         super().__init__(group, outputs)
         self._keeper = keeper
 
-    async def _write(self, cut: Cut) -> None:
+    async def _write(self, source: Source, cut: Cut) -> None:
         await self._keeper.publish(cut)
         # That may have taken long, and states must not go over those of a successor.
         if not await self._group.is_member():
             raise NotMember("not in the group any more, nothing is committed")
-        await super()._write(cut)
+        await super()._write(source, cut)

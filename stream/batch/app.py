@@ -17,7 +17,7 @@ from stream.batch.group import Group
 from stream.batch.outputs import Outputs
 from stream.batch.progress import BatchProgress
 from stream.batch.source import Source
-from stream.batch.table import KeyedTable
+from stream.batch.table import KeyedTable, Store
 from stream.batch.transactions import Transactions
 from stream.batch.transport import BatchProducer, BatchTransport
 from stream.connection import Connection
@@ -59,6 +59,7 @@ class BatchApp(faust.App):
         finish_timeout_s: float,
         idempotent: bool,
         transactional: bool,
+        states: Store | None,
         **kwargs: Any,
     ) -> None:
         self.connection = connection
@@ -67,6 +68,7 @@ class BatchApp(faust.App):
         self.idempotent = idempotent
         self._chunk_records = chunk_records
         self.transactional = transactional
+        self._states = states
         self.progress = BatchProgress()
         self.batch_group = Group(
             progress=self.progress,
@@ -147,6 +149,7 @@ class BatchApp(faust.App):
             dumps=dumps,
             loads=loads,
             check=source.source.check,
+            store=self._states,
         )
         source.source.tables.append(table)
         return table
@@ -220,7 +223,7 @@ class BatchApp(faust.App):
         return BatchTransport(self.conf.broker_producer, self)
 
     def _create_directories(self) -> None:
-        """Nothing is kept on disk."""
+        """Faust keeps nothing on disk."""
 
 
 def batch_app(
@@ -241,6 +244,7 @@ def batch_app(
     compression: str | None = None,
     idempotent: bool = False,
     transactional: bool = False,
+    store: Store | None = None,
     **faust_settings: Any,
 ) -> BatchApp:
     """Makes an application; nothing connects before it is started (see `worker.run_app`).
@@ -264,6 +268,7 @@ def batch_app(
         idempotent: Keep the broker from storing a batch twice when an answer got lost.
         transactional: Commit outputs, states and offsets in transactions; outputs leave with the
             commit then. The broker has to know transactions.
+        store: Where the values of tables are kept; in memory if not given.
         faust_settings: Further settings of Faust; they win over those made here.
     """
     return BatchApp(
@@ -276,6 +281,7 @@ def batch_app(
         finish_timeout_s=rebalance_timeout_s * 0.7,
         idempotent=idempotent,
         transactional=transactional,
+        states=store,
         **{
             "broker": [URL(f"kafka://{each}") for each in connection.servers],
             "broker_commit_interval": commit_interval_s,

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -107,7 +106,7 @@ class Committer:
     async def _in_order(self, cuts: Sequence[tuple[Source, Cut]]) -> bool:
         """Changelogs, then offsets."""
         try:
-            await _all(self._write(cut) for _, cut in cuts)
+            await _all(self._write(source, cut) for source, cut in cuts)
             done = await self._group.commit({cut.partition: cut.offset for _, cut in cuts})
         except BaseException:
             for source, cut in cuts:
@@ -118,21 +117,31 @@ class Committer:
                 self._committed(source, cut)
         return done
 
-    async def _write(self, cut: Cut) -> None:
+    async def _write(self, source: Source, cut: Cut) -> None:
         for table, changes in cut.changes:
             for records in _slices(table, changes):
-                await self._outputs.send(cut.partition.partition, records)
+                ends = await self._outputs.send(cut.partition.partition, records)
+                source.saved(cut, table, records, ends[table.changelog])
 
     async def _in_transaction(self, source: Source, cut: Cut) -> None:
         """Outputs, changelog and offset of one partition at once."""
         assert self._group.transactions is not None
-        slices = (some for table, changes in cut.changes for some in _slices(table, changes))
-        records = chain([list(cut.outputs)], slices)
+        written: dict[KeyedTable[Any], list[OutputRecord]] = {}
+
+        def slices() -> Iterator[list[OutputRecord]]:
+            yield list(cut.outputs)
+            for table, changes in cut.changes:
+                for some in _slices(table, changes):
+                    written.setdefault(table, []).extend(some)
+                    yield some
+
         try:
-            await self._group.transactions.run(cut.partition, records, cut.offset)
+            ends = await self._group.transactions.run(cut.partition, slices(), cut.offset)
         except BaseException:
             source.put_back(cut)
             raise
+        for table, records in written.items():
+            source.saved(cut, table, records, ends[table.changelog])
         self._committed(source, cut)
 
     def _committed(self, source: Source, cut: Cut) -> None:
@@ -191,8 +200,8 @@ class HeldOutputs(Outputs):
         self._group = group
         self._committer = committer
 
-    async def send(self, partition: int, records: Iterable[OutputRecord]) -> None:
-        """Holds records of the chunk in hand.
+    async def send(self, partition: int, records: Iterable[OutputRecord]) -> Mapping[str, int]:
+        """Holds records of the chunk in hand; where they will lie is not known yet.
 
         Raises:
             OutputTooLarge: A record alone is over the limit. Nothing is held then.
@@ -206,3 +215,4 @@ class HeldOutputs(Outputs):
             await self._committer.commit()
         # From here there is no await.
         source.hold(partition, held)
+        return {}

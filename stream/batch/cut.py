@@ -13,6 +13,10 @@ from stream.batch.records import Chunk, OutputRecord
 from stream.batch.table import Changes, KeyedTable
 
 
+class PositionWentBack(Exception):
+    """A partition begins before what was processed: it was truncated, or made anew."""
+
+
 @dataclass(slots=True)
 class InHand:
     """The chunk that the agent works on.

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
@@ -21,7 +21,8 @@ from aiokafka.structs import OffsetAndMetadata
 from clickpath.errors import ConfigError
 from stream.batch.progress import BatchProgress
 from stream.batch.reader import RawReader
-from stream.batch.restore import Stored, read_changelogs
+from stream.batch.restore import read_changelogs
+from stream.batch.table import KeyedTable, View
 from stream.batch.transactions import Transactions
 
 if TYPE_CHECKING:
@@ -144,20 +145,39 @@ class Group:
         return {each.partition: await reader.position(each) for each in partitions}
 
     async def restore(
-        self, changelogs: Collection[TopicPartition], *, still_wanted: Callable[[], bool]
-    ) -> Mapping[TopicPartition, Stored] | None:
-        """What the changelogs hold; None if it was not wanted any more."""
-        if not changelogs:
-            return {}
+        self,
+        tables: Collection[KeyedTable[Any]],
+        numbers: Collection[int],
+        *,
+        still_wanted: Callable[[], bool],
+    ) -> bool:
+        """Brings tables' states of partitions here; False if they are not wanted any more."""
+        views = {(table, number): table.begin(number) for table in tables for number in numbers}
+        kept = False
+        try:
+            kept = not views or await self._read(
+                {TopicPartition(t.changelog, number): view for (t, number), view in views.items()},
+                still_wanted,
+            )
+        finally:
+            for (table, number), view in views.items():
+                if kept:
+                    table.open(number, view)
+                else:
+                    view.close()
+        return kept
+
+    async def _read(
+        self, views: Mapping[TopicPartition, View[Any]], still_wanted: Callable[[], bool]
+    ) -> bool:
         consumer = self._changelog_consumer()
         try:
             await consumer.start()
-            stored = await read_changelogs(consumer, changelogs, still_wanted=still_wanted)
+            records = await read_changelogs(consumer, views, still_wanted=still_wanted)
         finally:
             await consumer.stop()
-        for each in (stored or {}).values():
-            self.progress.restored_records += len(each)
-        return stored
+        self.progress.restored_records += records or 0
+        return records is not None and still_wanted()
 
     async def check_changelog(self, changelog: str, source: str) -> None:
         """Makes sure that each partition of a source has a changelog partition of its own.

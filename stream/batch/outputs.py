@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.errors import MessageSizeTooLargeError
@@ -73,11 +73,14 @@ class Outputs:
         self._producer = producer
         self._limit_bytes = record_limit_bytes
 
-    async def send(self, partition: int, records: Iterable[OutputRecord]) -> None:
+    async def send(self, partition: int, records: Iterable[OutputRecord]) -> Mapping[str, int]:
         """Sends records and returns when the broker has acknowledged all of them.
 
         They go to the same partition number of their topics, modulo the topic's number of
         partitions; those of one topic keep their order. A batch over the size limit is split.
+
+        Returns:
+            By topic, the offset after the last record.
 
         Raises:
             OutputTooLarge: A record alone is over the limit. Nothing was sent then.
@@ -87,11 +90,12 @@ class Outputs:
         for record in records:
             check_size(record, self._limit_bytes)
             by_topic.setdefault(record.topic, []).append(record)
-        await _all(self._send_topic(topic, partition, chosen) for topic, chosen in by_topic.items())
+        ends = await _all(
+            self._send_topic(topic, partition, chosen) for topic, chosen in by_topic.items()
+        )
+        return dict(zip(by_topic, ends, strict=True))
 
-    async def _send_topic(
-        self, topic: str, partition: int, records: Sequence[OutputRecord]
-    ) -> None:
+    async def _send_topic(self, topic: str, partition: int, records: Sequence[OutputRecord]) -> int:
         producer = self._producer()
         count = len(await producer.partitions_for(topic))
         batches = _batches(producer, records)
@@ -102,7 +106,7 @@ class Outputs:
                 await producer.send_batch(batch, topic, partition=partition % count)
             )
         try:
-            await _all(acknowledged)
+            placed = await _all(acknowledged)
         except MessageSizeTooLargeError as error:
             size = max(map(size_bytes, records))
             raise TopicLimit(
@@ -110,6 +114,7 @@ class Outputs:
                 "max.message.bytes is too small (kafka-configs.sh --alter --entity-type topics "
                 f"--entity-name {topic} --add-config max.message.bytes=4194304)"
             ) from error
+        return int(placed[-1].offset) + int(batches[-1].record_count())
 
 
 def _batches(producer: Any, records: Sequence[OutputRecord]) -> list[Any]:
@@ -133,9 +138,10 @@ def _batches(producer: Any, records: Sequence[OutputRecord]) -> list[Any]:
     return batches
 
 
-async def _all(awaitables: Iterable[Any]) -> None:
-    """Waits for all of them, and raises the first error once none is under way any more."""
+async def _all(awaitables: Iterable[Any]) -> list[Any]:
+    """Results of all of them, or the first error once none is under way any more."""
     results = await asyncio.gather(*awaitables, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
+    return results

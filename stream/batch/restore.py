@@ -1,20 +1,19 @@
-"""Reading changelogs back into memory, up to their end, before a partition is processed."""
+"""Reading changelogs back, up to their end, before a partition is processed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream.batch.reader import RawReader
+from stream.batch.table import View
 
 logger = logging.getLogger(__name__)
-
-#: The newest value's bytes by key.
-Stored = dict[bytes, bytes]
 
 _CHUNK_RECORDS = 2_000
 _WAIT_S = 0.5
@@ -22,11 +21,11 @@ _WAIT_S = 0.5
 
 async def read_changelogs(
     consumer: AIOKafkaConsumer,
-    wanted: Collection[TopicPartition],
+    wanted: Mapping[TopicPartition, View[Any]],
     *,
     still_wanted: Callable[[], bool],
-) -> Mapping[TopicPartition, Stored] | None:
-    """The newest value of each key in whole partitions of compacted topics.
+) -> int | None:
+    """Reads partitions of compacted topics from where their views stand to their end.
 
     The end of a partition is the larger one of what the broker lists as its end and of the high
     water mark in the answers to our fetches: some brokers list the base of the last batch, and
@@ -34,18 +33,22 @@ async def read_changelogs(
 
     Args:
         consumer: A started consumer without a group.
-        wanted: The partitions.
+        wanted: The partitions, and who takes their records over.
         still_wanted: Asked now and then; False ends the reading.
 
     Returns:
-        Bytes by key for each partition; None if it was not wanted any more.
+        The number of records; None if they were not wanted any more.
     """
     begun = time.monotonic()
     consumer.assign(list(wanted))
-    await consumer.seek_to_beginning(*wanted)
+    fresh = [partition for partition, view in wanted.items() if not view.begin]
+    if fresh:
+        await consumer.seek_to_beginning(*fresh)
+    for partition, view in wanted.items():
+        if view.begin:
+            consumer.seek(partition, view.begin)
     ends: dict[TopicPartition, int] = await consumer.end_offsets(list(wanted))
     reader = RawReader(consumer)
-    found: dict[TopicPartition, Stored] = {partition: {} for partition in wanted}
     records = 0
     missing = set(wanted)
     while missing:
@@ -58,25 +61,21 @@ async def read_changelogs(
                 await reader.wait(_WAIT_S)
             continue
         partition, chunk = taken
-        stored = found[partition]
-        for record in chunk:
-            if record.key is None:
-                continue
-            if record.value is None:
-                stored.pop(record.key, None)
-            else:
-                stored[record.key] = record.value
+        wanted[partition].restored(chunk, chunk[-1].offset + 1)
         records += len(chunk)
         # The heartbeat and everything else in this loop go on between chunks.
         await asyncio.sleep(0)
+    for partition, view in wanted.items():
+        # Behind the last record there may be the end of a transaction.
+        view.restored((), reader.position_now(partition) or view.begin)
     logger.info(
         "restored %d partitions: %d keys out of %d records in %.2f s",
-        len(found),
-        sum(map(len, found.values())),
+        len(wanted),
+        sum(view.size for view in wanted.values()),
         records,
         time.monotonic() - begun,
     )
-    return found
+    return records
 
 
 def _at_end(reader: RawReader, partition: TopicPartition, end: int) -> bool:

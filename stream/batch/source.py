@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 
-from stream.batch.cut import Cut, InHand
+from stream.batch.cut import Cut, InHand, PositionWentBack
 from stream.batch.group import Group
 from stream.batch.progress import BatchProgress, PartitionProgress
 from stream.batch.reader import RawReader
@@ -24,10 +24,6 @@ from stream.batch.table import KeyedTable, StaleChunk
 logger = logging.getLogger(__name__)
 
 _IDLE_WAIT_S = 1.0
-
-
-class PositionWentBack(Exception):
-    """A partition begins before what was processed: it was truncated, or made anew."""
 
 
 class Source:
@@ -222,15 +218,11 @@ class Source:
         new = [each for each in positions if each not in self._parts]
         for table in self.tables if new else ():
             await self._group.check_changelog(table.changelog, self.topic)
-        stored = await self._group.restore(
-            [TopicPartition(table.changelog, each) for table in self.tables for each in new],
-            still_wanted=lambda: epoch == self._epoch,
-        )
-        if stored is None or epoch != self._epoch:
+        if not await self._group.restore(
+            self.tables, new, still_wanted=lambda: epoch == self._epoch
+        ):
             return
         for number in new:
-            for table in self.tables:
-                table.open(number, stored[TopicPartition(table.changelog, number)])
             offset = positions[number]
             self._parts[number] = PartitionProgress(
                 topic=self.topic, partition=number, position=offset, acked=offset, committed=offset
@@ -316,6 +308,15 @@ class Source:
                 table.put_back(number, changes)
             if cut.outputs:
                 self._held[number] = [*cut.outputs, *self._held.get(number, ())]
+
+    def saved(
+        self, cut: Cut, table: KeyedTable[Any], records: Sequence[OutputRecord], end: int
+    ) -> None:
+        """Notes that a changelog has acknowledged records of a cut."""
+        number = cut.partition.partition
+        if self._parts.get(number) is cut.part:
+            # A transaction is refused to whoever has lost the partition.
+            table.saved(number, records, end, alone=self._group.transactions is not None)
 
     def committed(self, cut: Cut) -> None:
         """Notes that a cut was committed."""

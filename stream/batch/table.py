@@ -1,4 +1,4 @@
-"""Keyed state of a topic's partitions: in memory, with a compacted changelog behind it.
+"""Keyed state of a topic's partitions, with a compacted changelog behind it.
 
 A value is an immutable object. The table keeps references, hands out the same object to every
 reader and turns it into bytes some time after the commit that it belongs to was cut, so a value
@@ -7,8 +7,11 @@ that changed afterwards would be stored wrongly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from abc import abstractmethod
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from stream.batch.records import OutputRecord, RawRecord
 
 V = TypeVar("V")
 
@@ -24,16 +27,80 @@ class StaleChunk(NotAssigned):
     """The chunk in hand was taken away by a rebalance; what it computed is dropped."""
 
 
-class PartitionView(Mapping[bytes, V]):
+class View(Mapping[bytes, V]):
     """The values of one partition, for reading; it follows what is written later.
+
+    Attributes:
+        begin: The changelog's offset up to which it is here; 0 for nothing.
+    """
+
+    begin: int
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """About how many values there are, without counting them."""
+
+    # The engine's side
+
+    @abstractmethod
+    def write(self, values: Mapping[bytes, V | None]) -> None:
+        """Changes values; None deletes."""
+
+    @abstractmethod
+    def restored(self, records: Sequence[RawRecord], end: int) -> None:
+        """Takes over records of the changelog, which is here up to `end` then."""
+
+    @abstractmethod
+    def saved(
+        self,
+        records: Sequence[OutputRecord],
+        end: int,
+        *,
+        unsaved: Container[bytes],
+        alone: bool,
+    ) -> None:
+        """Takes over what the changelog has acknowledged.
+
+        Args:
+            records: The records, which were written by us.
+            end: The offset after the last one.
+            unsaved: Keys that have been changed since.
+            alone: Whether nobody else can have written between our records.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives the partition up; nothing is read from it any more."""
+
+
+class Store(Protocol):
+    """Where the values of partitions are kept."""
+
+    def open(self, changelog: str, partition: int, loads: Callable[[bytes], V]) -> View[V]:
+        """The values of one partition, as far as they are here."""
+        ...
+
+
+class MemoryStore:
+    """Keeps values in memory; a restart finds nothing and reads the whole changelog."""
+
+    def open(self, changelog: str, partition: int, loads: Callable[[bytes], V]) -> View[V]:
+        """The values of one partition: none yet."""
+        return PartitionView(loads)
+
+
+class PartitionView(View[V]):
+    """The values of one partition in memory.
 
     Restored values stay bytes until they are read for the first time.
     """
 
-    __slots__ = ("_live", "_loads", "_stored")
+    __slots__ = ("_live", "_loads", "_stored", "begin")
 
     def __init__(self, loads: Callable[[bytes], V]) -> None:
         self._loads = loads
+        self.begin = 0
         self._live: dict[bytes, V] = {}
         self._stored: dict[bytes, bytes] = {}
 
@@ -69,7 +136,13 @@ class PartitionView(Mapping[bytes, V]):
     def __len__(self) -> int:
         return len(self._live) + len(self._stored)
 
-    def _write(self, values: Mapping[bytes, V | None]) -> None:
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return len(self)
+
+    def write(self, values: Mapping[bytes, V | None]) -> None:
+        """Changes values; None deletes."""
         live, stored = self._live, self._stored
         if stored:
             for key in values:
@@ -79,6 +152,30 @@ class PartitionView(Mapping[bytes, V]):
             for key, value in values.items():
                 if value is None:
                     del live[key]
+
+    def restored(self, records: Sequence[RawRecord], end: int) -> None:
+        """Takes over records of the changelog."""
+        stored = self._stored
+        for record in records:
+            if record.key is None:
+                continue
+            if record.value is None:
+                stored.pop(record.key, None)
+            else:
+                stored[record.key] = record.value
+
+    def saved(
+        self,
+        records: Sequence[OutputRecord],
+        end: int,
+        *,
+        unsaved: Container[bytes],
+        alone: bool,
+    ) -> None:
+        """Nothing: what is in memory is gone with the process."""
+
+    def close(self) -> None:
+        """Nothing."""
 
 
 class KeyedTable(Generic[V]):
@@ -91,6 +188,7 @@ class KeyedTable(Generic[V]):
         dumps: Makes a value's bytes; called once a key for each commit.
         loads: Makes a value of bytes; called on the first read after a restart.
         check: Called with a partition before each write; raises if nobody may write there.
+        store: Where values are kept; in memory if not given.
     """
 
     def __init__(
@@ -102,6 +200,7 @@ class KeyedTable(Generic[V]):
         dumps: Callable[[V], bytes],
         loads: Callable[[bytes], V],
         check: Callable[[int], None],
+        store: Store | None = None,
     ) -> None:
         self.name = name
         self.source = source
@@ -109,10 +208,11 @@ class KeyedTable(Generic[V]):
         self._dumps = dumps
         self._loads = loads
         self._check = check
-        self._views: dict[int, PartitionView[V]] = {}
+        self._store: Store = store or MemoryStore()
+        self._views: dict[int, View[V]] = {}
         self._changes: dict[int, Changes[V]] = {}
 
-    def partition(self, partition: int) -> PartitionView[V]:
+    def partition(self, partition: int) -> View[V]:
         """The values of a partition.
 
         Raises:
@@ -139,7 +239,7 @@ class KeyedTable(Generic[V]):
         self._check(partition)
         view = self.partition(partition)
         changes = self._changes.setdefault(partition, {})
-        view._write(values)  # noqa: SLF001 - the view is this table's own
+        view.write(values)
         changes.update(values)
 
     # The engine's side
@@ -161,13 +261,24 @@ class KeyedTable(Generic[V]):
         """The bytes of a value; None for a tombstone."""
         return None if value is None else self._dumps(value)
 
-    def open(self, partition: int, stored: dict[bytes, bytes]) -> None:
-        """Begins a partition with what its changelog holds."""
-        view = PartitionView(self._loads)
-        view._stored = stored  # noqa: SLF001 - the view is this table's own
+    def saved(
+        self, partition: int, records: Sequence[OutputRecord], end: int, *, alone: bool
+    ) -> None:
+        """Notes that the changelog has acknowledged records, as `View.saved`."""
+        unsaved = self._changes.get(partition, {})
+        self.partition(partition).saved(records, end, unsaved=unsaved, alone=alone)
+
+    def begin(self, partition: int) -> View[V]:
+        """What is here of a partition that is to be restored; nobody else sees it yet."""
+        return self._store.open(self.changelog, partition, self._loads)
+
+    def open(self, partition: int, view: View[V]) -> None:
+        """Begins a partition that was restored."""
         self._views[partition] = view
 
     def drop(self, partition: int) -> None:
         """Forgets a partition."""
-        self._views.pop(partition, None)
+        view = self._views.pop(partition, None)
         self._changes.pop(partition, None)
+        if view is not None:
+            view.close()

@@ -116,8 +116,10 @@ class Transactions:
         partition: TopicPartition,
         records: Iterable[list[OutputRecord]],
         offset: int,
-    ) -> None:
+    ) -> Mapping[str, int]:
         """Writes records and commits an offset of the partition in one transaction.
+
+        Returns the offset after the last record, by topic.
 
         After an error other than `Fenced` it is not known whether it happened: the partition has
         to be taken over again before it is read further.
@@ -135,7 +137,7 @@ class Transactions:
         offsets = {partition: OffsetAndMetadata(offset, "")}
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._run(writer, partition, records, offsets)
+                ends = await self._run(writer, partition, records, offsets)
         except ProducerFenced as error:
             raise Fenced(f"{partition} has another owner") from error
         except TimeoutError as error:
@@ -143,6 +145,7 @@ class Transactions:
                 f"the transaction of {partition} did not end within {self._timeout_s:.0f} s"
             ) from error
         writer.in_doubt = False
+        return ends
 
     async def _run(
         self,
@@ -150,12 +153,13 @@ class Transactions:
         partition: TopicPartition,
         records: Iterable[list[OutputRecord]],
         offsets: Mapping[TopicPartition, OffsetAndMetadata],
-    ) -> None:
+    ) -> Mapping[str, int]:
         producer = writer.producer
+        ends: dict[str, int] = {}
         await producer.begin_transaction()
         try:
             for some in records:
-                await writer.outputs.send(partition.partition, some)
+                ends |= await writer.outputs.send(partition.partition, some)
             await producer.send_offsets_to_transaction(dict(offsets), self._group_id())
         except ProducerFenced:
             raise
@@ -164,6 +168,7 @@ class Transactions:
                 await producer.abort_transaction()
             raise
         await producer.commit_transaction()
+        return ends
 
     async def close(self) -> None:
         """Ends all producers."""

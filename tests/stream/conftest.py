@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,10 +21,18 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 
 @pytest.fixture
-async def job(broker: EmbeddedBroker, request: pytest.FixtureRequest) -> Job:
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Where workers keep their states: "memory", unless `on_both_stores` says otherwise."""
+    return getattr(request, "param", "memory")
+
+
+@pytest.fixture
+async def job(
+    broker: EmbeddedBroker, store_kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Job:
     """Topics and a group that carry the test's name."""
     name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower())[:100]
-    job = Job(broker.bootstrap_servers, name)
+    job = Job(broker.bootstrap_servers, name, None if store_kind == "memory" else tmp_path)
     topics = {job.topic: TopicSpec(partitions=PARTITIONS), job.out: TopicSpec(partitions=2)}
     topics[job.changelog] = TopicSpec(partitions=PARTITIONS, config={"cleanup.policy": "compact"})
     await create_topics(Connection(job.servers), topics)

@@ -8,17 +8,24 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any, NamedTuple
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from stream.batch.app import BatchApp, batch_app
+from stream.batch.disk import DiskStore
 from stream.batch.records import Chunk, OutputRecord
-from stream.batch.table import KeyedTable
+from stream.batch.table import KeyedTable, Store
 from stream.batch.worker import run_app
 from stream.connection import Connection
 
 PARTITIONS = 4
+
+#: Runs a test with states in memory and on disk; its fixture is `store_kind`.
+on_both_stores = pytest.mark.parametrize("store_kind", ["memory", "rocksdb"], indirect=True)
 SESSION_S = 2.0
 PATIENCE_S = 30.0
 
@@ -52,6 +59,13 @@ class Job:
 
     servers: str
     name: str
+    folder: Path | None = None
+
+    def store(self) -> Store | None:
+        """A store for one more worker: in memory, or on a disk of its own."""
+        if self.folder is None:
+            return None
+        return DiskStore(Path(mkdtemp(dir=self.folder)))
 
     @property
     def topic(self) -> str:
@@ -94,7 +108,7 @@ def counting_app(
     app = batch_app(
         job.name,
         connection=Connection(job.servers),
-        **{"session_timeout_s": SESSION_S, **usual, **settings},
+        **{"session_timeout_s": SESSION_S, "store": job.store(), **usual, **settings},
     )
     clicks = app.topic(job.topic, batch=True)
     users = app.keyed_table("users", source=clicks, dumps=dumps, loads=loads)

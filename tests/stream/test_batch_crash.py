@@ -16,6 +16,7 @@ from tests.stream.counting import (
     Job,
     committed,
     counting_app,
+    on_both_stores,
     produce,
     read_all,
     running,
@@ -23,7 +24,7 @@ from tests.stream.counting import (
     wrong,
 )
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, on_both_stores]
 
 
 async def _start(
@@ -34,7 +35,7 @@ async def _start(
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tests.stream.killed_worker", job.servers, job.name, str(commit_interval_s)),
-        "at-least-once",
+        *("at-least-once", *([str(job.folder / "killed")] if job.folder else [])),
         cwd=repository,
         env={**os.environ, "PYTHONPATH": str(repository)},
         stdout=asyncio.subprocess.PIPE,

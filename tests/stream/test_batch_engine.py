@@ -20,6 +20,7 @@ from tests.stream.counting import (
     counting_app,
     dumps,
     loads,
+    on_both_stores,
     produce,
     read_all,
     running,
@@ -27,7 +28,7 @@ from tests.stream.counting import (
     wrong,
 )
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, on_both_stores]
 
 
 async def test_every_record_is_applied_once_and_in_order(job: Job) -> None:
@@ -119,7 +120,12 @@ async def test_a_commit_never_passes_an_unfinished_chunk(job: Job) -> None:
 async def test_state_written_before_the_chunk_ends_waits_for_its_offset(job: Job) -> None:
     await produce(job, 400)
     written, may_end = asyncio.Event(), asyncio.Event()
-    app = batch_app(job.name, connection=Connection(job.servers), session_timeout_s=SESSION_S)
+    app = batch_app(
+        job.name,
+        connection=Connection(job.servers),
+        session_timeout_s=SESSION_S,
+        store=job.store(),
+    )
     clicks = app.topic(job.topic, batch=True)
     users = app.keyed_table("users", source=clicks, dumps=dumps, loads=loads)
 
@@ -145,7 +151,12 @@ async def test_a_tombstone_deletes_a_state_for_good(job: Job) -> None:
     await produce(job, 400)
 
     def deleting_app() -> Worker:
-        app = batch_app(job.name, connection=Connection(job.servers), session_timeout_s=SESSION_S)
+        app = batch_app(
+            job.name,
+            connection=Connection(job.servers),
+            session_timeout_s=SESSION_S,
+            store=job.store(),
+        )
         clicks = app.topic(job.topic, batch=True)
         users = app.keyed_table("users", source=clicks, dumps=dumps, loads=loads)
 
@@ -221,7 +232,12 @@ async def test_progress_tells_lag_commits_and_assignment(job: Job) -> None:
 async def test_a_changelog_of_another_size_stops_the_worker_with_a_reason(
     job: Job, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = batch_app(job.name, connection=Connection(job.servers), session_timeout_s=SESSION_S)
+    app = batch_app(
+        job.name,
+        connection=Connection(job.servers),
+        session_timeout_s=SESSION_S,
+        store=job.store(),
+    )
     clicks = app.topic(job.topic, batch=True)
     users = app.keyed_table("users", source=clicks, changelog=job.out, dumps=dumps, loads=loads)
 
@@ -237,7 +253,7 @@ async def test_a_changelog_of_another_size_stops_the_worker_with_a_reason(
     assert f"{job.out} has 2 partitions and its source {job.topic} has 4" in caplog.text
 
 
-def test_the_agent_of_a_batch_topic_is_one_and_has_a_name() -> None:
+def test_the_agent_of_a_batch_topic_is_one_and_has_a_name(store_kind: str) -> None:
     app = batch_app("names", connection=Connection("127.0.0.1:1"))
     clicks = app.topic("clicks", batch=True)
     with pytest.raises(ValueError, match="name"):
