@@ -61,8 +61,8 @@ format: $(TEST_VENV)/.complete ## format the code and mend what the linter can
 	@$(TEST_VENV)/bin/ruff check --fix .
 	@$(TEST_VENV)/bin/ruff format .
 
-bench: $(DEMO_VENV)/.complete ## events per second, side by side with plain Faust
-	@$(DEMO_VENV)/bin/python -m benchmarks.run $(ARGS)
+bench: $(DEMO_VENV)/.complete $(TEST_VENV)/.complete ## events per second beside plain Faust, paths per second of models
+	@$(DEMO_VENV)/bin/python -m benchmarks.run --models $(TEST_VENV)/bin/python $(ARGS)
 
 bench-peers: $(DEMO_VENV)/.complete $(QUIX_VENV)/.complete $(BYTEWAX_VENV)/.complete ## the same beside Quix Streams and Bytewax
 	@$(DEMO_VENV)/bin/python -m benchmarks.peers.run --quix $(QUIX_VENV)/bin/python --bytewax $(BYTEWAX_VENV)/bin/python $(ARGS)

@@ -2,14 +2,18 @@
 
 The small job of `benchmarks.small_job` on plain Faust and on our batch path, then the whole worker
 of `benchmarks.worker_job` on the same events, without and with the shipped model. Plain Faust and
-the model get the first events only, because they are slow; the rate is what counts.
+the model get the first events only, because they are slow; the rate is what counts. Before them,
+the speed of models by `benchmarks.models`, whose figures go into the same JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import subprocess
 from functools import partial
+from typing import Any
 
 from benchmarks import small_job
 from benchmarks.side_by_side import conditions, measure, report
@@ -24,7 +28,11 @@ def main() -> None:
     parser.add_argument("--plain-events", type=int, default=10_000)
     parser.add_argument("--model-events", type=int, default=50_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--models", metavar="PYTHON", help="a Python with torch, for the speed of models as well"
+    )
     given = parser.parse_args()
+    models = {"models": models_by(given.models)} if given.models else {}
     with EmbeddedBroker() as broker:
         servers = broker.bootstrap_servers
         size = asyncio.run(small_job.fill(servers, given.events))
@@ -44,7 +52,21 @@ def main() -> None:
         plain_events=given.plain_events,
         model_events=given.model_events,
         runs=given.runs,
+        **models,
     )
+
+
+def models_by(python: str) -> Any:
+    """What `benchmarks.models` answers, run by another Python."""
+    command = [python, "-m", "benchmarks.models"]
+    last = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for last in process.stdout:
+            print(last, end="", flush=True)
+    if process.returncode != 0:
+        raise SystemExit(f"benchmarks.models ended with code {process.returncode}")
+    return json.loads(last)
 
 
 if __name__ == "__main__":
