@@ -158,6 +158,7 @@ def test_the_trainer_runs_one_at_a_time_on_the_workers_archive() -> None:
     assert container["image"] == "ghcr.io/clickpath/trainer:0.1.0"
     mounts = {each["name"]: each for each in container["volumeMounts"]}
     assert mounts["archive"]["readOnly"] is True
+    assert f"--corpus={mounts['archive']['mountPath']}" in container["args"]
     assert "readOnly" not in mounts["models"]
     (worker,) = rendered.one("StatefulSet", "worker")["spec"]["template"]["spec"]["containers"]
     assert environment(worker)["CLICKPATH_ARCHIVE"] == mounts["archive"]["mountPath"]

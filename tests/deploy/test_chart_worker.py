@@ -41,7 +41,6 @@ def test_a_worker_with_a_disk_is_a_stateful_set_with_a_claim_that_goes_with_it()
     variables = environment(container, pod="shop-clickpath-worker-1")
     assert variables["CLICKPATH_STORE"] == "rocksdb"
     assert variables["CLICKPATH_INSTANCE_ID"] == "shop-clickpath-worker-1"
-    assert variables["CLICKPATH_STANDBY_REPLICAS"] == "1"
     assert {
         "name": claim["metadata"]["name"],
         "mountPath": variables["CLICKPATH_STORE_DIR"],

@@ -19,9 +19,6 @@
 - name: CLICKPATH_INSTANCE_ID
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- end }}
-{{- if $worker.standbyReplicas }}
-- {name: CLICKPATH_STANDBY_REPLICAS, value: {{ $worker.standbyReplicas | quote }}}
-{{- end }}
 {{- if include "clickpath.versions" . }}
 - {name: CLICKPATH_MODEL_REPOSITORY, value: /models/versions}
 {{- end }}
