@@ -68,6 +68,9 @@ COMMANDS: dict[str, Command] = {
     "models": Command(
         "stream.commands.models:models", "list, add, promote, rollback, status: which model decides"
     ),
+    "drift": Command(
+        "stream.commands.drift:drift", "how far live inputs and scores are from the model's own"
+    ),
     "why": Command("stream.commands.why:why", "run a logged decision again and compare"),
     "policy": Command("clickpath.policy_commands:policy", "lint: check a policy file"),
     "export": Command(

@@ -18,6 +18,7 @@ from clickpath.encoding import Encoder
 from clickpath.errors import ModelMismatch
 from clickpath.vocabulary import ACTIONS
 from serving.outputs import KNOWN_HEADS, REQUIRED_HEADS
+from serving.reference import Reference
 
 #: The files of a model, in a directory of its own.
 MODEL_FILE: Final = "model.onnx"
@@ -45,6 +46,7 @@ class Card(BaseModel):
         data: What it was trained on.
         metrics: How good it was, on data that it had not seen, beside the baselines.
         command: The exact command that made it.
+        reference: What its inputs and scores were like, for drift; None in older cards.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -64,6 +66,7 @@ class Card(BaseModel):
     data: dict[str, JsonValue] = {}
     metrics: dict[str, JsonValue] = {}
     command: str
+    reference: Reference | None = None
 
     @property
     def digest(self) -> str:

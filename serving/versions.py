@@ -26,6 +26,7 @@ from serving.card import CARD_FILE, HEADS_FILE, MODEL_FILE, Card, read_card, ste
 from serving.manifest import check_manifest, read_private_key, read_public_key, write_manifest
 from serving.predictor import Predictor
 from serving.promotion import PROMOTION_FILE
+from serving.reference import ITEMS_FILE
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -37,6 +38,7 @@ VERSION_FILES: Final = (
     HEADS_FILE,
     CARD_FILE,
     "calibration.json",
+    ITEMS_FILE,
     "weights.safetensors",
     "config.json",
     PROMOTION_FILE,

@@ -25,12 +25,13 @@ from stream.batch.app import BatchApp, batch_app
 from stream.batch.outputs import OutputTooLarge
 from stream.batch.records import Chunk, OutputRecord
 from stream.batch.table import KeyedTable
+from stream.drift import DriftOfWorker
 from stream.handler import Handler
 from stream.health import Pages, Verdict
 from stream.letters import cut_to_fit
 from stream.metrics import Metrics
 from stream.models.rollout import Rollout
-from stream.models.wiring import make_rollout, switching
+from stream.models.wiring import make_drift, make_rollout, switching
 from stream.placement import Placement
 from stream.settings import Settings
 from stream.spans import Tracer
@@ -118,14 +119,17 @@ def create_app(
     )
     rollout = None if versions is None else make_rollout(settings, versions, app, clock)
     placement = Placement(app.batch_group.partitions_of)
-    _add_agent(app, clicks, users, handler, metrics, clock, tracer, rollout, placement)
+    drift = make_drift(settings)
+    _add_agent(app, clicks, users, handler, metrics, clock, tracer, rollout, drift, placement)
     archive = _archive_of(settings)
     pages = Pages(
         settings.web_host,
         settings.web_port,
         alive=lambda: _alive(app, settings.stalled_after_s),
         ready=lambda: _ready(app, placement, settings.unready_after_s),
-        metrics=lambda: _scrape(app, users, handler, metrics, clock, archive, predictor, rollout),
+        metrics=lambda: _scrape(
+            app, users, handler, metrics, clock, archive, predictor, rollout, drift
+        ),
     )
     needed = _topics_of(settings)
     return Worker(app, users, handler, metrics, pages, archive, tracer, rollout, needed)
@@ -156,6 +160,7 @@ def _add_agent(
     clock: Clock,
     tracer: Tracer | None,
     rollout: Rollout | None,
+    drift: DriftOfWorker,
     placement: Placement,
 ) -> None:
     @app.agent(clicks, name="clicks")
@@ -171,6 +176,9 @@ def _add_agent(
             users.write(chunk.partition, outcome.changes())
             metrics.count(outcome.tally)
             metrics.count_placement(placement.look(chunk))
+            drift.after_chunk(
+                handler.digests.model, outcome.outputs, outcome.users, time.monotonic()
+            )
             if rollout is not None:
                 rollout.after_chunk(outcome)
             metrics.chunk_seconds.observe(time.perf_counter() - begun_s)
@@ -233,6 +241,7 @@ def _scrape(
     archive: Beside | None,
     predictor: Predictor | None,
     rollout: Rollout | None,
+    drift: DriftOfWorker,
 ) -> bytes:
     """Brings the gauges up to date and makes the page."""
     if rollout is not None:
@@ -256,6 +265,10 @@ def _scrape(
     digests = handler.digests
     metrics.info.clear()
     metrics.info.labels(digests.model, digests.policy, digests.encoder, __version__).set(1)
+    metrics.drift.clear()
+    if drift.drift is not None:
+        for name, value in drift.drift.figures().items():
+            metrics.drift.labels(name).set(value)
     if rollout is not None:
         rollout.tell(metrics.models)
     return metrics.page()

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from pydantic import JsonValue
 
 from clickpath.encoding import Encoder
@@ -15,6 +16,7 @@ from serving.card import HEADS_FILE, MODEL_FILE, Card, read_card, step_file, ste
 from serving.graph import Graph
 from serving.int8 import quantized
 from serving.outputs import REQUIRED_HEADS, TOKEN_HEADS
+from serving.reference import reference_of, write_items
 from training.dataset import Part
 from training.export import only, to_onnx
 from training.model import PathModel
@@ -23,6 +25,7 @@ from training.step_graphs import step_graphs
 
 NAME: Final = "clickpath path transformer"
 _QUANTIZING_BATCH: Final = 256
+_BATCH: Final = 256
 
 
 def write_package(
@@ -124,3 +127,19 @@ def check_package(model: PathModel, encoder: Encoder, directory: Path, part: Par
             graph = Graph(directory, encoder, every_head=every_head)
             check_export(trained, run_graph(graph, part))
     return True
+
+
+def with_reference(card: Card, model: PathModel, part: Part, directory: Path) -> Card:
+    """The card with what inputs and scores of a hold-out are like; needs a purchase head.
+
+    The items that the model knows are written beside it.
+    """
+    if "purchase" not in model.config.heads:
+        return card
+    known = model.embed.items.tokens.numpy()
+    write_items(known[known != 0], directory)
+    steps = np.concatenate(
+        [batch.paths[np.arange(len(batch)), :, batch.lengths - 1] for batch in part.batches(_BATCH)]
+    )
+    said = predict(model, part)["purchase"].astype(np.float64)
+    return card.model_copy(update={"reference": reference_of(steps, said, known)})

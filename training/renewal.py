@@ -25,7 +25,7 @@ from training.gate import Thresholds, finite, latency_ms, reasons_against
 from training.heads import teachable, vocabulary_of
 from training.manifest import MANIFEST_FILE
 from training.model import PathModel
-from training.package import check_package, write_package
+from training.package import check_package, with_reference, write_package
 from training.predict import measure, predict
 from training.refresh import Figures, refreshed
 from training.run import EXAMPLES_FOLDER
@@ -114,6 +114,7 @@ def execute(renewal: Renewal, say: Callable[[str], None], show: Progress) -> Ren
     heads: dict[str, JsonValue] = {head: dict(of) for head, of in finite(after["new"]).items()}
     history = card.metrics.get("history")
     metrics: dict[str, JsonValue] = {"part": "test", "heads": heads, "history": history}
+    made = with_reference(made, model, tests["new"], out)
     made = made.model_copy(update={"metrics": metrics})
     write_card(made, out)
     promotion = _judged(renewal, (card, made), before, after, new)

@@ -28,7 +28,7 @@ from training.examples import PARTS, Sampling
 from training.form import ModelConfig
 from training.heads import teachable, vocabulary_of
 from training.model import PathModel
-from training.package import check_package, write_package
+from training.package import check_package, with_reference, write_package
 from training.predict import measure, predict
 from training.stages import NextEvents
 from training.standing import STANDING_FILE, Epoch
@@ -139,6 +139,7 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result 
     figures = {"model": measure(test_part, predict(trained.model, test_part))}
     for name, baseline in baselines.fit(train_part).items():
         figures[name] = measure(test_part, baseline.predict(test_part))
+    card = with_reference(card, trained.model, test_part, run.out)
     card = card.model_copy(update={"metrics": _metrics(figures, trained)})
     write_card(card, run.out)
     return Result(card, figures, trained, monotonic() - started_s)

@@ -12,7 +12,6 @@ a bot, an outage of the shop - hits both alike and breaks no guard.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from math import log, sqrt
 from typing import Final
@@ -20,10 +19,8 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict
 
 from clickpath.scores import Scores
+from serving.reference import BINS, psi, purchase_bin
 from stream.models.record import Guards
-
-#: Inner edges of the bins of purchase scores: they are small more often than not.
-EDGES: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75)
 
 #: The least sizes of a sample that a guard looks at.
 LEAST_PAIRS: Final = 100
@@ -60,8 +57,8 @@ class Evidence(BaseModel):
     pairs: int = 0
     difference: float = 0.0
     agreed: int = 0
-    champion_bins: list[int] = [0] * (len(EDGES) + 1)
-    candidate_bins: list[int] = [0] * (len(EDGES) + 1)
+    champion_bins: list[int] = [0] * BINS
+    candidate_bins: list[int] = [0] * BINS
     outcomes: int = 0
     champion_loss: float = 0.0
     candidate_loss: float = 0.0
@@ -78,8 +75,8 @@ class Evidence(BaseModel):
         self.pairs += 1
         self.difference += abs(champion.purchase - candidate.purchase)
         self.agreed += agreed
-        self.champion_bins[bisect_right(EDGES, champion.purchase)] += 1
-        self.candidate_bins[bisect_right(EDGES, candidate.purchase)] += 1
+        self.champion_bins[purchase_bin(champion.purchase)] += 1
+        self.candidate_bins[purchase_bin(candidate.purchase)] += 1
 
     def add_outcome(
         self, champion: Sequence[float], candidate: Sequence[float], action: int
@@ -194,19 +191,4 @@ def added(many: Iterable[Evidence]) -> Evidence:
                 setattr(total, name, [a + b for a, b in zip(mine, theirs, strict=True)])
             else:
                 setattr(total, name, mine + theirs)
-    return total
-
-
-def psi(expected: Sequence[float], found: Sequence[float]) -> float:
-    """Population stability index of two histograms over the same bins.
-
-    Below 0.1 little has changed, above 0.25 much has. Half a count is added to every bin, so that
-    an empty one is no infinity.
-    """
-    expected_total = sum(expected) + 0.5 * len(expected)
-    found_total = sum(found) + 0.5 * len(found)
-    total = 0.0
-    for before, now in zip(expected, found, strict=True):
-        p, q = (before + 0.5) / expected_total, (now + 0.5) / found_total
-        total += (q - p) * log(q / p)
     return total

@@ -7,10 +7,13 @@ from pathlib import Path
 
 from clickpath.encoding import Encoder
 from clickpath.errors import ConfigError
+from serving.card import read_card
 from serving.predictor import Predictor
+from serving.reference import read_items
 from serving.switching import SwitchingPredictor
 from serving.versions import EmbeddedSource, VersionFolder
 from stream.batch.app import BatchApp
+from stream.drift import MOST, Drift, DriftOfWorker
 from stream.models.rollout import Rollout
 from stream.models.topic import Follower, Known
 from stream.settings import Settings
@@ -33,10 +36,15 @@ def switching(settings: Settings, predictor: Predictor | None) -> SwitchingPredi
     """What switches between versions, beginning with a predictor; None without a repository.
 
     Raises:
-        ConfigError: There is a repository, and no model to begin with.
+        ConfigError: There is a repository, and no model to begin with, or one on Triton.
     """
     if not settings.model_repository:
         return None
+    if settings.triton_url:
+        raise ConfigError(
+            "CLICKPATH_TRITON_URL and CLICKPATH_MODEL_REPOSITORY are both set: versions of the "
+            "repository run inside the worker"
+        )
     if predictor is None:
         raise ConfigError(
             "CLICKPATH_MODEL is 'none', but CLICKPATH_MODEL_REPOSITORY is set: "
@@ -73,3 +81,34 @@ def make_rollout(
         deadline_s=settings.predict_deadline_s,
         clock=clock,
     )
+
+
+def make_drift(settings: Settings) -> DriftOfWorker:
+    """Counts of what a worker sees, beside the reference of the model that decides."""
+    return DriftOfWorker(
+        lambda digest: drift_of(settings, digest), settings.window, settings.topics.decisions
+    )
+
+
+def drift_of(settings: Settings, digest: str, most: float = MOST) -> Drift | None:
+    """Empty counts beside the reference of a model; None where there is no such model or none.
+
+    Raises:
+        ModelMismatch: What lies beside the model cannot be read.
+    """
+    directory = _directory_of(settings, digest)
+    if directory is None:
+        return None
+    reference = read_card(directory).reference
+    if reference is None:
+        return None
+    return Drift(reference, read_items(directory), Encoder(settings.window), most)
+
+
+def _directory_of(settings: Settings, digest: str) -> Path | None:
+    if settings.model_repository and versions_of(settings).has(digest):
+        return Path(settings.model_repository) / digest
+    if settings.model == "none" or settings.triton_url:
+        return None
+    directory = model_directory(settings)
+    return directory if read_card(directory).digest == digest else None

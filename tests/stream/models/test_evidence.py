@@ -6,7 +6,8 @@ import pytest
 
 from clickpath.scores import Scores
 from clickpath.vocabulary import ACTION_COUNT
-from stream.models.evidence import LEAST_OUTCOMES, Evidence, added, psi
+from serving.reference import psi
+from stream.models.evidence import LEAST_OUTCOMES, Evidence, added
 from stream.models.record import Guards
 
 GUARDS = Guards()
