@@ -265,10 +265,10 @@ def _scrape(
     digests = handler.digests
     metrics.info.clear()
     metrics.info.labels(digests.model, digests.policy, digests.encoder, __version__).set(1)
-    metrics.drift.clear()
+    metrics.models.drift.clear()
     if drift.drift is not None:
         for name, value in drift.drift.figures().items():
-            metrics.drift.labels(name).set(value)
+            metrics.models.drift.labels(name).set(value)
     if rollout is not None:
         rollout.tell(metrics.models)
     return metrics.page()

@@ -48,6 +48,12 @@ class ModelGauges:
             "docs/models.md explains them.",
             "figure",
         )
+        self.drift = gauge(
+            "drift",
+            "How far live inputs and scores are from the model's reference, by figure; "
+            "docs/models.md explains them.",
+            "figure",
+        )
         self.rolled_back = gauge(
             "rolled_back", "1 while the newest record on the models topic is a rollback."
         )
@@ -159,12 +165,6 @@ class Metrics:
             "archive_wanted", "1 where the settings name an archive beside this worker."
         )
         self.models = ModelGauges(gauge)
-        self.drift = gauge(
-            "drift",
-            "How far live inputs and scores are from the model's reference, by figure; "
-            "docs/models.md explains them.",
-            "figure",
-        )
         self.info = gauge(
             "info", "Always 1; the digests that decide.", "model", "policy", "encoder", "version"
         )

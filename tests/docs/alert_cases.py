@@ -130,4 +130,19 @@ CASES: dict[str, Case] = {
         fires=(_info("w1", "p") | _info("w2", "q"),),
         silent=(_info("w1", "p") | _info("w2", "p", model="candidate"),),
     ),
+    "ClickpathModelRolledBack": Case(
+        fires=(_worker("rolled_back", _always(1)),),
+        silent=(_worker("rolled_back", _always(0)),),
+    ),
+    "ClickpathModelRefused": Case(
+        fires=(_worker("model_refused", _always(1)),),
+        silent=(_worker("model_refused", _always(0)),),
+    ),
+    "ClickpathDrift": Case(
+        fires=(_worker("drift", _always(0.26), 'figure="psi_price"'),),
+        silent=(
+            _worker("drift", _always(0.24), 'figure="psi_price"'),
+            _worker("drift", _always(0.9), 'figure="unknown_items"'),
+        ),
+    ),
 }

@@ -77,7 +77,11 @@ def renamed(click: Click) -> Click:
 
 
 def searching(click: Click) -> Click:
-    return replace(click, action="search", type_name="search") if click.action == "view_item" else click
+    return (
+        replace(click, action="search", type_name="search")
+        if click.action == "view_item"
+        else click
+    )
 
 
 @pytest.mark.parametrize(
