@@ -41,17 +41,20 @@ class ServerEnvironment:
     programs: Path
 
 
-def server_environment() -> ServerEnvironment:
+def server_environment(root: Path = _ROOT) -> ServerEnvironment:
     """The environment, built when it is not there yet.
+
+    Args:
+        root: A checkout of Clickpath.
 
     Raises:
         UsageError: This is no checkout, or the environment cannot be built or used here.
     """
-    requirements, build = _ROOT / "requirements/triton.txt", _ROOT / "requirements/build-venv"
+    requirements, build = root / "requirements/triton.txt", root / "requirements/build-venv"
     if not (requirements.is_file() and build.is_file()):
         raise UsageError(
             "the local tritonserver is built from requirements/triton.txt of a checkout of "
-            f"Clickpath, and {_ROOT} is none"
+            f"Clickpath, and {root} is none"
         )
     digest = sha256(requirements.read_bytes() + build.read_bytes()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clickpath"

@@ -7,6 +7,7 @@
           model.onnx             the graph
           model.py               with the Python backend: the graph in onnxruntime, on the CPU
           heads.onnx             the graph with all heads, where the model has one
+          step-0.onnx, ...       the graphs for one step, where the model has them
           card.json              what the model is
           calibration.json       what its logits were corrected by, where they were
           manifest.json          sha256 of each file; manifest.sig signs it where there is a key
