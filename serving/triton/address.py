@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,9 @@ from clickpath.errors import ConfigError
 #: Triton asks for this header where it was started with
 #: `--grpc-restricted-protocol=model-repository,...:admin-key=VALUE`.
 ADMIN_HEADER: Final = "triton-grpc-protocol-admin-key"
+
+_SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:")
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
 
 _MESSAGE_LIMIT_BYTES: Final = 64 << 20
 
@@ -47,7 +51,7 @@ class Address:
         admin_key_file: Holds the key for loading and unloading models, on one line.
 
     Raises:
-        ConfigError: A file cannot be read, or one of them is of no use without another.
+        ConfigError: That is no address, a file cannot be read, or one is of no use without another.
     """
 
     url: str
@@ -57,6 +61,8 @@ class Address:
     admin_key_file: Path | None = None
 
     def __post_init__(self) -> None:
+        if not (_HOST_AND_PORT.fullmatch(self.url) or self.url.startswith(_SCHEMES)):
+            raise ConfigError(f"{self.url!r} is no host:port of Triton's gRPC")
         if (self.cert_file is None) != (self.key_file is None):
             raise ConfigError("a client certificate for Triton needs both, its file and its key's")
         if self.cert_file is not None and self.ca_file is None:
@@ -68,8 +74,7 @@ class Address:
     @property
     def target(self) -> str:
         """What gRPC resolves."""
-        schemed = "://" in self.url or self.url.startswith(("dns:", "ipv4:", "ipv6:", "unix:"))
-        return self.url if schemed else f"dns:///{self.url}"
+        return self.url if self.url.startswith(_SCHEMES) else f"dns:///{self.url}"
 
     def client_arguments(self) -> dict[str, Any]:
         """The arguments of a client of tritonclient's."""

@@ -405,3 +405,22 @@ async def test_with_tls_the_server_must_show_a_certificate_of_our_ca_and_so_must
 def test_files_that_are_of_no_use_are_refused_at_once(files: dict[str, str], message: str) -> None:
     with pytest.raises(ClickpathError, match=message):
         Address(url="h:1", **{name: Path(file) for name, file in files.items()})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", ["", "triton", "http://triton:8001", "a b:1", "triton:port", ":1"])
+def test_what_is_no_host_and_port_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ConfigError, match="is no host:port of Triton's gRPC"):
+        Address(url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("triton:8001", "dns:///triton:8001"),
+        ("[::1]:8001", "dns:///[::1]:8001"),
+        ("dns:///triton.models:8001", "dns:///triton.models:8001"),
+        ("ipv4:10.0.0.1:8001,10.0.0.2:8001", "ipv4:10.0.0.1:8001,10.0.0.2:8001"),
+    ],
+)
+def test_a_name_is_resolved_to_all_its_addresses(url: str, target: str) -> None:
+    assert Address(url=url).target == target
