@@ -111,6 +111,14 @@ class Group:
         for source in self.sources.values():
             source.assign(number for topic, number in ours if topic == source.topic)
 
+    async def end(self) -> None:
+        """Lets go of everything; the worker has left the group."""
+        if self.transactions is not None:
+            await self.transactions.close()
+        for source in self.sources.values():
+            for table in source.tables:
+                table.close()
+
     def source_is_ready(self) -> None:
         """Notes that a source has restored all that it was assigned."""
         self.progress.recovered = all(each.ready for each in self.sources.values())

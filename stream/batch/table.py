@@ -276,6 +276,11 @@ class KeyedTable(Generic[V]):
         """Begins a partition that was restored."""
         self._views[partition] = view
 
+    def close(self) -> None:
+        """Ends the use of the store; nothing is written from now on."""
+        for view in self._views.values():
+            view.close()
+
     def drop(self, partition: int) -> None:
         """Forgets a partition."""
         view = self._views.pop(partition, None)

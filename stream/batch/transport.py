@@ -61,8 +61,7 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
             return
         await _leave_first_generation(self._consumer._coordinator)
         await self._consumer.stop()
-        if (transactions := cast("BatchApp", self.app).batch_group.transactions) is not None:
-            await transactions.close()
+        await cast("BatchApp", self.app).batch_group.end()
 
     async def crash(self, reason: BaseException) -> None:
         """Crashes the consumer and with it the worker."""
