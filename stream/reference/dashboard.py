@@ -19,6 +19,10 @@ _DATASOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _JOB: Final = 'job=~"$job"'
 
 
+#: The figures of a candidate that are compared with a bound.
+_FIGURES: Final = 'figure=~"psi|agreement|log_loss_excess|calibration_excess"'
+
+
 class Panel(NamedTuple):
     """One panel.
 
@@ -140,6 +144,45 @@ _ROWS: Final[Sequence[tuple[str, int, Sequence[Panel]]]] = (
         ),
     ),
     (
+        "Versions, and Triton",
+        8,
+        (
+            Panel(
+                "Users by model",
+                "percentunit",
+                [
+                    (
+                        "avg by (role, model) (clickpath_model_share[])",
+                        "{{role}} {{model}}",
+                    )
+                ],
+                about="Empty where no model repository is set.",
+            ),
+            Panel(
+                "Candidate beside champion",
+                "short",
+                [(f"max by (figure) (clickpath_candidate{{{_JOB}, {_FIGURES}}})", "{{figure}}")],
+                about="Empty while no candidate is tried. docs/models.md explains the figures.",
+            ),
+            Panel(
+                "Calls to Triton",
+                "cps",
+                [_rate("triton_calls_total", "outcome")],
+                about="Empty where models are inside the workers.",
+            ),
+            Panel(
+                "Workers that leave Triton alone",
+                "none",
+                [
+                    (
+                        f'sum by (state) (clickpath_triton_breaker{{{_JOB}, state!="closed"}})',
+                        "{{state}}",
+                    )
+                ],
+            ),
+        ),
+    ),
+    (
         "Input and versions",
         8,
         (
@@ -154,6 +197,12 @@ _ROWS: Final[Sequence[tuple[str, int, Sequence[Panel]]]] = (
                         "share",
                     )
                 ],
+            ),
+            Panel(
+                "Where clicks lie",
+                "cps",
+                [_rate("placement_samples_total", "where")],
+                about="A sample. Anything but `placed` is a producer that splits paths of users.",
             ),
             Panel(
                 "Archives running, and wanted",
@@ -224,10 +273,10 @@ def _panels() -> Iterator[dict[str, Any]]:
         number += 1
         place = {"x": 0, "y": y, "w": _COLUMNS, "h": 1}
         yield {"id": number, "type": "row", "title": title, "gridPos": place, "panels": []}
-        width = _COLUMNS // len(panels)
-        for n, panel in enumerate(panels):
+        edges = [n * _COLUMNS // len(panels) for n in range(len(panels) + 1)]
+        for left, right, panel in zip(edges, edges[1:], panels, strict=False):
             number += 1
-            place = {"x": n * width, "y": y + 1, "w": width, "h": height}
+            place = {"x": left, "y": y + 1, "w": right - left, "h": height}
             yield {"id": number, "gridPos": place, **_body(panel)}
         y += height + 1
 

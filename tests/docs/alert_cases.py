@@ -65,6 +65,27 @@ def _archive(runs: int, wanted: int) -> Series:
     return _worker("archive", _always(runs)) | _worker("archive_wanted", _always(wanted))
 
 
+def _placed(placed: int, *, elsewhere: int, no_key: int) -> Series:
+    counts = {"placed": placed, "elsewhere": elsewhere, "no_key": no_key}
+    series: Series = {}
+    for where, count in counts.items():
+        series |= _worker("placement_samples_total", _grows(count), f'where="{where}"')
+    return series
+
+
+def _breaker(state: str) -> Series:
+    series: Series = {}
+    for each in ("closed", "half-opened", "opened"):
+        series |= _worker("triton_breaker", _always(int(each == state)), f'state="{each}"')
+    return series
+
+
+def _candidate(*, psi: float, pairs: int) -> Series:
+    return _worker("candidate", _always(psi), 'figure="psi"') | _worker(
+        "candidate", _always(pairs), 'figure="pairs"'
+    )
+
+
 CASES: dict[str, Case] = {
     "ClickpathDown": Case(
         fires=({}, {'up{job="other"}': _always(1)}),
@@ -144,5 +165,22 @@ CASES: dict[str, Case] = {
             _worker("drift", _always(0.24), 'figure="psi_price"'),
             _worker("drift", _always(0.9), 'figure="unknown_items"'),
         ),
+    ),
+    "ClickpathSplitPaths": Case(
+        fires=(_placed(97, elsewhere=3, no_key=0), _placed(97, elsewhere=0, no_key=3)),
+        silent=(_placed(100, elsewhere=0, no_key=0), _placed(995, elsewhere=5, no_key=0)),
+    ),
+    "ClickpathTritonLeftAlone": Case(
+        fires=(_breaker("opened"), _breaker("half-opened")),
+        # The second is a worker with its model inside.
+        silent=(_breaker("closed"), _worker("ready", _always(1))),
+    ),
+    "ClickpathCandidateDrifts": Case(
+        fires=(_candidate(psi=0.3, pairs=100),),
+        silent=(_candidate(psi=0.2, pairs=5_000), _candidate(psi=0.9, pairs=20)),
+    ),
+    "ClickpathPersonalFields": Case(
+        fires=(_worker("personal_fields_total", _grows(1), 'kind="email"'),),
+        silent=(_worker("personal_fields_total", _always(7), 'kind="email"'),),
     ),
 }
