@@ -121,13 +121,46 @@ class CountedModel(PathModel):
         shares = (self.shares[rows] * near[..., None]).flatten(-2)
         return mixed.scatter_add(-1, self.beside[rows].flatten(-2), shares)
 
+    @property
+    def linear_heads(self) -> tuple[str, ...]:
+        """None: what is counted is added to each."""
+        return ()
+
+    def recalled(self, x: Tensor, context: Tensor, rows: Tensor) -> CountedStates:
+        """The states of last steps; see `PathModel.recalled`."""
+        action, item, category, _, gap, _ = context.unbind(1)  # each (B, CONTEXT)
+        row = rows[:, 1, -1]
+        clicks = self.rates[row * (row < len(self.rates))]
+        wide = self._summary((action, item, category), gap[:, -1], clicks)
+        return CountedStates.of(
+            super().recalled(x, context, rows), (wide - self.center) / self.scale
+        )
+
     def summary(self, paths: Tensor, category_row: Tensor) -> Tensor:
         """A path up to each step as numbers that bring no order of their own: (B, T, _WIDTH)."""
         action, item, category, _, gap, _ = paths.unbind(1)
-        near = functional.one_hot(before(action), ACTION_COUNT)  # (B, T, CONTEXT, A)
+        clicks = self.rates[category_row * (category_row < len(self.rates))]
+        if self.training:
+            same = (category[:, :, None] == category[:, None, :]).float()
+            own = same @ functional.one_hot(action, ACTION_COUNT).float()
+            clicks = (clicks - own).clamp(min=0)
+        return self._summary((before(action), before(item), before(category)), gap, clicks)
+
+    def _summary(
+        self, nearby: tuple[Tensor, Tensor, Tensor], gap: Tensor, clicks: Tensor
+    ) -> Tensor:
+        """The summary at some steps, (..., _WIDTH).
+
+        Args:
+            nearby: Actions, items and categories of the steps up to each, (..., CONTEXT).
+            gap: Of the step itself, (...).
+            clicks: On its category, by action, (..., A).
+        """
+        action, *tokens = nearby
+        near = (action[..., None] == torch.arange(ACTION_COUNT, device=gap.device)).long()
         counts = near.sum(-2)
         counts = torch.cat([torch.zeros_like(counts[..., :1]), counts[..., 1:]], -1)
-        again = [_again(token) for token in (item, category)]
+        again = [_again(token) for token in tokens]
         silence = gap[..., None].float()
         parts = [
             near[..., -_LAST:, :].flatten(-2),
@@ -138,17 +171,12 @@ class CountedModel(PathModel):
             silence == 0,
             *(torch.log1p(times) for times in again),
             *(times > 0 for times in again),
-            self._category(action, category, category_row),
+            self._category(clicks),
         ]
         return torch.cat([part.float() for part in parts], -1)
 
-    def _category(self, action: Tensor, category: Tensor, row: Tensor) -> Tensor:
-        """What people do in the category of each step, against what they do in all: (B, T, A+1)."""
-        clicks = self.rates[row * (row < len(self.rates))]
-        if self.training:
-            same = (category[:, :, None] == category[:, None, :]).float()
-            own = same @ functional.one_hot(action, ACTION_COUNT).float()
-            clicks = (clicks - own).clamp(min=0)
+    def _category(self, clicks: Tensor) -> Tensor:
+        """What people do in a category, against what they do in all: (..., A) -> (..., A + 1)."""
         overall = self.rates.sum(0) + 1e-3
         overall = overall / overall.sum()
         total = clicks.sum(-1, keepdim=True)
@@ -156,11 +184,10 @@ class CountedModel(PathModel):
         return torch.cat([torch.log(rate / overall), torch.log1p(total)], -1)
 
 
-def _again(token: Tensor) -> Tensor:
-    """How many steps of the context had the same token before: (B, T) -> (B, T, 1)."""
-    near = before(token)
+def _again(near: Tensor) -> Tensor:
+    """How many steps of the context had the same token before: (..., CONTEXT) -> (..., 1)."""
     times = (near[..., :-1] == near[..., -1:]).sum(-1)
-    return (times * (token != 0))[..., None]
+    return (times * (near[..., -1] != 0))[..., None]
 
 
 def count(model: CountedModel, batch: Batch) -> None:

@@ -28,7 +28,6 @@ from torch.nn import functional
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 
 from clickpath.encoding import FEATURES
-from clickpath.errors import FatalError
 from serving.outputs import CANDIDATES, output_names
 from training.form import CONTEXT, KIND
 from training.model import PathModel, States, never_padding, repeats
@@ -155,7 +154,9 @@ class ServedModel(nn.Module):
         self.nearby = nn.Buffer(places.flatten())
         self.back = nn.Buffer(torch.arange(reach + CONTEXT - 2, -1, -1))
         self.gain = model.trunk.norm.weight
-        self.weight, self.bias, self.sizes = dense_weights(model)
+        self.linear = model.linear_heads
+        if self.linear:
+            self.weight, self.bias, self.sizes = dense_weights(model)
 
     def forward(self, paths: Tensor) -> tuple[Tensor, ...]:
         """Paths (B, 6, T) -> the outputs that `serving.outputs` names."""
@@ -182,21 +183,32 @@ class ServedModel(nn.Module):
             x = layer(x, asked, newest(cos, seen, 0), newest(sin, seen, 0), mask)
             seen = asked
         x = norm(x[:, -1], self.eps)  # (B, D)
-        said = probabilities(x @ self.weight + self.bias, self.sizes, self.heads)
+        said = {}
+        if self.linear:
+            said = probabilities(x @ self.weight + self.bias, self.sizes, self.linear)
         if len(said) < len(self.heads):
-            context = self.embed.rows(newest(wide, CONTEXT, 2)[:, 1:3])  # (B, 2, CONTEXT)
-            said |= self.tokens(States(x * self.gain, context[:, 0], context[:, 1]))
+            context = newest(wide, CONTEXT, 2)
+            rows = self.embed.rows(context[:, 1:3])  # (B, 2, CONTEXT)
+            said |= self.others(self.model.recalled(x * self.gain, context, rows))
         return tuple(said[name] for name in output_names(self.heads))
 
-    def tokens(self, states: States) -> dict[str, Tensor]:
-        """The likeliest tokens of the other heads, each (B, CANDIDATES)."""
+    def others(self, states: States) -> dict[str, Tensor]:
+        """What the other heads say; of tokens the likeliest ones, each (B, CANDIDATES)."""
         said = {}
         for name in self.heads:
-            if KIND[name] == "token":
-                tokens = self.model.tokens(name)
-                likely = self.model.say(name, states).softmax(-1)
-                best = likely.topk(min(CANDIDATES, tokens.known), -1)
-                said[name], said[f"{name}_token"] = best.values, tokens.tokens[best.indices]
+            if name in self.linear:
+                continue
+            logits = self.model.say(name, states)
+            if KIND[name] == "binary":
+                said[name] = logits.sigmoid()
+                continue
+            likely = logits.softmax(-1)
+            if KIND[name] == "action":
+                said[name] = likely
+                continue
+            tokens = self.model.tokens(name)
+            best = likely.topk(min(CANDIDATES, tokens.known), -1)
+            said[name], said[f"{name}_token"] = best.values, tokens.tokens[best.indices]
         return said
 
 
@@ -206,8 +218,8 @@ def _starts(sizes: Sequence[int]) -> Tensor:
 
 
 def dense_weights(model: PathModel) -> tuple[nn.Parameter, nn.Parameter, list[int]]:
-    """All heads without tokens as one matrix with its bias, for normed vectors, and their sizes."""
-    names = [name for name in model.config.heads if KIND[name] != "token"]
+    """All linear heads as one matrix with its bias, for normed vectors, and their sizes."""
+    names = model.linear_heads
     heads = [cast("nn.Linear", model.heads[name]) for name in names]
     gain = model.trunk.norm.weight
     weight = torch.cat([head.weight for head in heads]).T * gain[:, None]
@@ -219,10 +231,9 @@ def dense_weights(model: PathModel) -> tuple[nn.Parameter, nn.Parameter, list[in
 
 
 def probabilities(logits: Tensor, sizes: list[int], heads: Sequence[str]) -> dict[str, Tensor]:
-    """What the heads without tokens say, from all their logits (B, ...)."""
-    names = [name for name in heads if KIND[name] != "token"]
+    """What the linear heads say, from all their logits (B, ...)."""
     said = {}
-    for name, of in zip(names, logits.split(sizes, -1), strict=True):
+    for name, of in zip(heads, logits.split(sizes, -1), strict=True):
         said[name] = of.softmax(-1) if KIND[name] == "action" else of.sigmoid().squeeze(-1)
     return said
 
@@ -259,12 +270,7 @@ def to_onnx(model: PathModel, steps: int) -> bytes:
     Args:
         model: Trained; it is put into evaluation mode.
         steps: The longest path it will be asked about.
-
-    Raises:
-        FatalError: The model has more to it than the path model, which the graph would lack.
     """
-    if type(model) is not PathModel:
-        raise FatalError(f"no graph can be made of a {type(model).__name__} yet, only of PathModel")
     served = ServedModel(model.eval(), steps).eval()
     # At least 2 paths and steps: torch takes a 1 for a constant.
     example = torch.ones(3, FEATURES, 7, dtype=torch.int64)

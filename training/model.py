@@ -269,6 +269,21 @@ class PathModel(nn.Module):
         logits: Tensor = head(states.x)
         return never_padding(logits) if KIND[name] == "action" else logits.squeeze(-1)
 
+    @property
+    def linear_heads(self) -> tuple[str, ...]:
+        """The heads that say what a matrix makes of a step's vector, and nothing else."""
+        return tuple(name for name in self.config.heads if KIND[name] != "token")
+
+    def recalled(self, x: Tensor, context: Tensor, rows: Tensor) -> States:
+        """The states of last steps, for the heads, where the trunk was run by somebody else.
+
+        Args:
+            x: What the trunk made of them, (B, D).
+            context: The CONTEXT steps up to each, its own last, (B, 6, CONTEXT).
+            rows: Of their items and categories, (B, 2, CONTEXT).
+        """
+        return States(x, rows[:, 0], rows[:, 1])
+
     def token_table(self, name: str) -> Tensor:
         """The vectors that a token head chooses from, (V + 1, D)."""
         return self.embed.token_table(TOKEN_FEATURE[name])

@@ -78,11 +78,12 @@ def _write_step_graphs(
     """Writes the step graphs of a model, and gives their digests.
 
     There are none of a model that looks back further than a path is kept: what it says after a
-    step depends on how much of the path before it is there.
+    step depends on how much of the path before it is there. And none of one whose heads look at
+    more than the step's vector.
     """
     for old in step_files(directory):
         (directory / old).unlink()
-    if model.config.reach > steps:
+    if model.config.reach > steps or not {*heads} <= {*model.linear_heads}:
         return ()
     graphs = step_graphs(model, heads)
     for number, graph in enumerate(graphs):

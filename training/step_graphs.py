@@ -71,12 +71,12 @@ class FirstStep(nn.Module):
 
 
 class Said(nn.Module):
-    """Some of the heads without tokens."""
+    """Some of the linear heads."""
 
     def __init__(self, model: PathModel, heads: Sequence[str]) -> None:
         super().__init__()
         self.weight, self.bias, self.sizes = dense_weights(model)
-        self.every, self.heads = model.config.heads, heads
+        self.every, self.heads = model.linear_heads, heads
         self.eps = model.trunk.config.rms_norm_eps
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -145,7 +145,7 @@ def step_graphs(model: PathModel, heads: Sequence[str]) -> list[bytes]:
 
     Args:
         model: Trained; it is put into evaluation mode.
-        heads: What the last graph says; none of them for tokens.
+        heads: What the last graph says; linear ones.
     """
     model.eval()
     config, eps = model.trunk.config, model.trunk.config.rms_norm_eps

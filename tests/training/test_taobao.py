@@ -1,19 +1,25 @@
 """The Taobao benchmark: its protocol, and the model with counts inside."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from clickpath.cli import main
-from clickpath.errors import FatalError
+from clickpath.encoding import Encoder
+from clickpath.window import Window
+from serving.outputs import output_names
 from training.benchmark import real_data
 from training.counted import CountedModel, count, fit_wide
+from training.dataset import Part
 from training.export import to_onnx
 from training.form import ModelConfig
 from training.heads import vocabulary_of
+from training.package import write_package
 from training.predict import predict
 from training.taobao import HEADS, Log, each_step, part_of, read
 
@@ -144,6 +150,55 @@ def test_the_protocol_asks_what_the_published_figures_were_measured_on() -> None
     assert len(each_step(log.test)) == 7_389
 
 
-def test_no_graph_is_made_that_would_leave_the_counts_out(counted: CountedModel) -> None:
-    with pytest.raises(FatalError, match="no graph can be made of a CountedModel yet"):
-        to_onnx(counted, steps=10)
+@pytest.fixture(scope="module")
+def trained(counted: CountedModel) -> CountedModel:
+    """With layers that add to the counts, as after training."""
+    model = deepcopy(counted).eval()
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.startswith(("heads.", "mixture.")):
+                weight.add_(0.3 * torch.randn_like(weight))
+    return model
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7, 64])
+def test_the_graph_says_what_the_counts_and_the_layers_say(
+    trained: CountedModel, log: Log, graph: onnxruntime.InferenceSession, batch: int
+) -> None:
+    part = each_step(log.test)
+    some = Part.of(part.whole().paths[:batch])
+    expected = predict(trained, some)
+    names = output_names(HEADS)
+    said = dict(zip(names, graph.run(names, {"paths": some.whole().paths}), strict=True))
+    assert {*expected} == {*names}
+    for name, of in said.items():
+        if not name.endswith("_token"):
+            np.testing.assert_allclose(of, expected[name], atol=1e-4)
+
+
+def test_the_graph_has_the_counts(
+    counted: CountedModel, log: Log, graph: onnxruntime.InferenceSession
+) -> None:
+    paths = each_step(log.test).whole().paths
+    others = deepcopy(counted).eval()
+    others.rates.zero_()
+    [said] = graph.run(["next_action"], {"paths": paths})
+    without = predict(others, Part.of(paths))["next_action"]
+    assert np.abs(said - without).max() > 0.01
+
+
+@pytest.fixture(scope="module")
+def graph(trained: CountedModel) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(
+        to_onnx(trained, steps=50), providers=["CPUExecutionProvider"]
+    )
+
+
+def test_a_model_with_counts_is_a_package_without_step_graphs(
+    trained: CountedModel, tmp_path: Path
+) -> None:
+    card = write_package(trained, Encoder(Window()), tmp_path, "none", {})
+    assert card.heads == ("next_action",)
+    assert card.all_heads == HEADS
+    assert card.step_sha256 == ()
