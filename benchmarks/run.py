@@ -3,7 +3,8 @@
 The small job of `benchmarks.small_job` on plain Faust and on our batch path, then the whole worker
 of `benchmarks.worker_job` on the same events, without and with the shipped model. Plain Faust and
 the model get the first events only, because they are slow; the rate is what counts. Before them,
-the speed of models by `benchmarks.models`, whose figures go into the same JSON line.
+the speed of models by `benchmarks.models` and `benchmarks.step_by_step`, whose figures go into the
+same JSON line.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def main() -> None:
         "--models", metavar="PYTHON", help="a Python with torch, for the speed of models as well"
     )
     given = parser.parse_args()
-    models = {"models": models_by(given.models)} if given.models else {}
+    models: dict[str, Any] = {}
+    if given.models:
+        models["models"] = said_by(given.models, "benchmarks.models")
+        for name, figures in said_by(given.models, "benchmarks.step_by_step").items():
+            models["models"][name].update(figures)
     with EmbeddedBroker() as broker:
         servers = broker.bootstrap_servers
         size = asyncio.run(small_job.fill(servers, given.events))
@@ -56,16 +61,16 @@ def main() -> None:
     )
 
 
-def models_by(python: str) -> Any:
-    """What `benchmarks.models` answers, run by another Python."""
-    command = [python, "-m", "benchmarks.models"]
+def said_by(python: str, module: str) -> Any:
+    """What a benchmark answers in its last line, run by another Python."""
+    command = [python, "-m", module]
     last = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for last in process.stdout:
             print(last, end="", flush=True)
     if process.returncode != 0:
-        raise SystemExit(f"benchmarks.models ended with code {process.returncode}")
+        raise SystemExit(f"{module} ended with code {process.returncode}")
     return json.loads(last)
 
 
