@@ -156,11 +156,7 @@ def run(
     on_valid, weight = _mix(ranker, knn, halves, config)
     say(f"held-out sessions: {on_valid}, kNN weight {weight}")
 
-    knn = SessionKnn(sessions, rows, config.knn)
-    ranker.counts = count(sessions, rows, config.counting)
-    _meet(net, ranker.counts, ~known)
-    ranks = together(rank(each, ranker.mixer, (weight,)) for each in ask(ranker, knn, test))
-    on_test = Figures(figures(ranks.model), figures(ranks.knn), figures(ranks.fused[weight]))
+    on_test = _tested(ranker, sessions, ~known, test, weight, config)
     return Outcome(on_valid, on_test, weight, trained, monotonic() - started_s)
 
 
@@ -203,6 +199,22 @@ def _mix(
     weight = max(_WEIGHTS, key=lambda each: sum(figures(both.fused[each])))
     fit_mixer(ranker.mixer, questions[0] + questions[1], config.mixer, seed)
     return Figures(figures(both.model), figures(both.knn), figures(both.fused[weight])), weight
+
+
+def _tested(
+    ranker: Ranker,
+    sessions: Sessions,
+    fresh: NDArray[np.bool_],
+    test: Prefixes,
+    weight: float,
+    config: BenchmarkConfig,
+) -> Figures:
+    """Figures on the test prefixes, with counts and kNN of all sessions."""
+    knn = SessionKnn(sessions, len(fresh), config.knn)
+    ranker.counts = count(sessions, len(fresh), config.counting)
+    _meet(ranker.net, ranker.counts, fresh)
+    ranks = together(rank(each, ranker.mixer, (weight,)) for each in ask(ranker, knn, test))
+    return Figures(figures(ranks.model), figures(ranks.knn), figures(ranks.fused[weight]))
 
 
 def _meet(net: PathNet, counts: Counts, fresh: NDArray[np.bool_]) -> None:
