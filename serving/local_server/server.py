@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -85,8 +86,7 @@ class LocalServer:
         for name in self._models:
             self._check(name)
         environment = server_environment()
-        self._port = _usable_port(self._port)
-        self._http_port, self._metrics_port = _usable_port(0), _usable_port(0)
+        self._port, self._http_port, self._metrics_port = _usable_ports(self._port, 0, 0)
         self._folder = Path(tempfile.mkdtemp(prefix="clickpath-triton-"))
         try:
             backends = self._folder / "backends"
@@ -165,8 +165,9 @@ class LocalServer:
 
     def _last_words(self) -> str:
         said = self.log().strip().splitlines()
-        errors = [line for line in said if line.startswith("E") or "error" in line.lower()]
-        return ": " + " ".join((errors or said)[-1:]) if said else ""
+        errors = [line for line in said if re.match(r"E\d{4} |error: ", line)]
+        # Without one it complains of its arguments, and then explains them all.
+        return ": " + (errors[-1] if errors else said[0]) if said else ""
 
     def served(self) -> dict[str, int]:
         """Its own counts, by metric, over all versions: `nv_inference_request_success` and so on.
@@ -244,12 +245,16 @@ def _get(port: int, path: str) -> tuple[int, bytes]:
             return 0, b""
 
 
-def _usable_port(port: int) -> int:
-    """The port itself if nobody listens there; a free one for 0."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError as error:
-            raise ServerError(f"port {port} on {_HOST} is taken: {error.strerror}") from error
-        return int(probe.getsockname()[1])
+def _usable_ports(*ports: int) -> list[int]:
+    """The ports themselves if nobody listens there; different free ones for zeros."""
+    with contextlib.ExitStack() as held:
+        usable = []
+        for port in ports:
+            probe = held.enter_context(contextlib.closing(socket.socket()))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_HOST, port))
+            except OSError as error:
+                raise ServerError(f"port {port} on {_HOST} is taken: {error.strerror}") from error
+            usable.append(int(probe.getsockname()[1]))
+        return usable

@@ -15,6 +15,7 @@ The rules
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from array import array
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from typing import Final
 
 from clickpath.encoding import Encoder
 from clickpath.errors import (
-    ModelMismatch,
+    ClickpathError,
     PredictorError,
     PredictorTimeout,
     PredictorUnavailable,
@@ -42,6 +43,8 @@ from serving.triton.answers import Meaning, error_of, may_repeat, speaks_of_heal
 from serving.triton.breaker import Breaker
 from serving.triton.client import CallFailed, CallHeaders, Slot, VersionClient, loaded_version
 from serving.triton.retries import RetryBudget
+
+logger = logging.getLogger(__name__)
 
 _RETRY_PAUSE_S: Final = 0.02
 
@@ -215,6 +218,9 @@ class TritonPredictor:
                     raise
                 again = False
                 await asyncio.sleep(_RETRY_PAUSE_S * random.uniform(0.5, 1.0))
+            except asyncio.CancelledError:
+                self._counts.calls[Meaning.CANCELLED.value] += 1
+                raise
             else:
                 self._counts.calls["ok"] += 1
                 self._budget.earn()
@@ -242,6 +248,10 @@ class TritonPredictor:
 
     async def _knock(self) -> bool:
         try:
-            return await self._connected().is_the_same()
-        except (CallFailed, ModelMismatch, PredictorUnavailable):
+            same = await self._connected().is_the_same()
+        except (CallFailed, ClickpathError) as error:
+            logger.info("the %s does not answer a knock: %s", self._name, error)
             return False
+        if not same:
+            logger.warning("the %s is not ready, or is another model by now", self._name)
+        return same
