@@ -55,6 +55,7 @@ def rules_of(shop: Shop) -> list[Rule]:
         "decisions": shop.settings.decisions_topic,
         "clicks.dead-letter": shop.settings.dead_letter_topic,
         "clicks.late": shop.settings.late_topic,
+        "erasures": shop.settings.erasures_topic,
     }
     return [each._replace(name=names[each.name]) for each in documented_rules(_PAGE)]
 
