@@ -27,12 +27,15 @@ ARGS ?=
 DOCS ?= mkdocs.yml
 SITE ?= site
 
+# How long make soak runs.
+MINUTES ?= 20
+
 # What make chaos does: MODE at-least-once or transactional, BROKER apache-kafka or embedded.
 KILLS ?= 10
 MODE ?= at-least-once
 BROKER ?= apache-kafka
 
-.PHONY: help demo test check chaos format bench bench-peers train reference lock clean \
+.PHONY: help demo test check chaos soak format bench bench-peers train reference lock clean \
 	docs chart-check compose-check chart-tools chart-types sbom worker-packages
 
 help: ## list the targets
@@ -56,6 +59,9 @@ check: $(TEST_VENV)/.complete ## lint, formatting, types and import directions
 
 chaos: $(TEST_VENV)/.complete ## kill workers under load and compare (KILLS, MODE, BROKER)
 	@$(TEST_VENV)/bin/python -m tests.kafka.chaos --kills $(KILLS) --mode $(MODE) --broker $(BROKER) $(ARGS)
+
+soak: $(TEST_VENV)/.complete
+	@$(TEST_VENV)/bin/python -m tests.promises.soak --minutes $(MINUTES) $(ARGS)
 
 format: $(TEST_VENV)/.complete ## format the code and mend what the linter can
 	@$(TEST_VENV)/bin/ruff check --fix .

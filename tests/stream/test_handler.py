@@ -55,8 +55,9 @@ def records_of(values: Sequence[bytes], first_offset: int = 0) -> list[RawRecord
 class Run:
     """A handler with the states that it leaves behind."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, now_ms: int = NOW_MS) -> None:
         self.handler = handler
+        self.now_ms = now_ms
         self.users: dict[bytes, UserState] = {}
         self.outputs: list[OutputRecord] = []
         self.tally = Tally()
@@ -64,7 +65,7 @@ class Run:
     async def feed(self, records: Sequence[RawRecord], chunk_size: int) -> None:
         for start in range(0, len(records), chunk_size):
             chunk = Chunk("clicks", 3, records[start : start + chunk_size])
-            outcome = await self.handler.handle(chunk, self.users, NOW_MS)
+            outcome = await self.handler.handle(chunk, self.users, self.now_ms)
             self.outputs += outcome.outputs
             for key in outcome.erased:
                 self.users.pop(key, None)
