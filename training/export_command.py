@@ -87,12 +87,12 @@ def _made(
     # Only now: torch and transformers take seconds to import.
     import torch
 
-    from serving.card import HEADS_FILE, read_card
+    from serving.card import HEADS_FILE, read_card, write_card
     from serving.graph import Graph
     from training.checkpoint import load_checkpoint, save_checkpoint
     from training.compress import bytes_of, check_lost, student_of
     from training.dataset import Dataset
-    from training.package import quantize_package, write_package
+    from training.package import quantize_package, with_reference, write_package
     from training.predict import measure, predict, run_graph
     from training.progress import Shown
     from training.run import EXAMPLES_FOLDER
@@ -112,7 +112,8 @@ def _made(
         made = Path(folder)
         save_checkpoint(model, encoder, made)
         data = {**card.data, "of": card.digest}
-        write_package(model, encoder, made, command, data)
+        packed = write_package(model, encoder, made, command, data)
+        write_card(with_reference(packed, model, test_part, made), made)
         if options.int8:
             quantize_package(made, dataset.part("valid"))
         every_head = (made / HEADS_FILE).exists()

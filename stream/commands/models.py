@@ -31,6 +31,8 @@ _POLL_S: Final = 1.0
 def models(argv: Sequence[str]) -> int:
     """Runs the command."""
     options = _parser().parse_args(argv)
+    if options.action in ("add", "promote"):
+        _named(options)
     settings = settings_of(
         bootstrap_servers=options.bootstrap_servers, model_repository=options.repository
     )
