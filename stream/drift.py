@@ -198,6 +198,9 @@ class DriftOfWorker:
         for state in islice(users.values(), 0, None, -(-len(users) // USERS_OF_CHUNK) or 1):
             # Not always the newest one: of a burst within a chunk that is never the first.
             steps = state.path.steps
+            if not steps:
+                # Of an erased user nothing is left but the stamp.
+                continue
             at = len(steps) - 1 - self._luck.randrange(min(len(steps), _BACK))
             drift.add_event(steps[at - 1] if at else None, steps[at])
         scored = (

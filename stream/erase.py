@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -18,6 +18,9 @@ from stream.refusals import started
 from stream.settings import Settings
 
 _LOOK_S: Final = 0.2
+
+#: How long receipts are waited for after the requests are committed.
+_RECEIPTS_S: Final = 15.0
 
 
 class NotErased(FatalError):
@@ -42,16 +45,29 @@ async def erase_user(settings: Settings, user_id: str, timeout_s: float) -> list
         offsets = await _ask(settings, Request(step, user_id))
         places |= {(tp.partition, offset) for tp, offset in offsets.items()}
         await _committed(settings, offsets, step, timeout_s)
+    receipts = await _receipts(settings, user_id, places)
+    looked_until_s = asyncio.get_running_loop().time() + _RECEIPTS_S
+    # The end of a transaction may be seen on one topic before it is on another.
+    while len(receipts) < len(places) and asyncio.get_running_loop().time() < looked_until_s:
+        await asyncio.sleep(_LOOK_S)
+        receipts = await _receipts(settings, user_id, places)
+    return [receipts[place] for place in sorted(receipts)]
+
+
+async def _receipts(
+    settings: Settings, user_id: str, places: Collection[tuple[int, int]]
+) -> dict[tuple[int, int], Receipt]:
+    """The receipts of requests by their partition and offset, as far as they can be read now."""
     receipts: dict[tuple[int, int], Receipt] = {}
-    mark = mark_of(user_id)
+    mark = mark_of(user_id).encode()
     async for record in read_topic(settings.connection, settings.erasures_topic):
-        if record.key == mark.encode():
+        if record.key == mark:
             receipt = receipt_of(record.value)
             place = (receipt.partition, receipt.offset)
             # A crash may repeat one, which then found nothing any more.
             if place in places and not (place in receipts and receipts[place].found):
                 receipts[place] = receipt
-    return [receipts[place] for place in sorted(receipts)]
+    return receipts
 
 
 async def _ask(settings: Settings, request: Request) -> dict[TopicPartition, int]:
