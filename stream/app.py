@@ -203,8 +203,9 @@ def _alive(app: BatchApp, stalled_after_s: float) -> Verdict:
     committed_s, moved_s = progress.last_commit_monotonic_s, progress.last_moved_monotonic_s
     now_s = time.monotonic()
     # Commits are confirmed while states are recovered too, but not by a broker that hangs.
-    if committed_s is not None and now_s - committed_s > stalled_after_s:
-        return Verdict(False, f"no commit for {now_s - committed_s:.0f} s")
+    since_s = committed_s or progress.recovered_monotonic_s
+    if since_s is not None and now_s - since_s > stalled_after_s:
+        return Verdict(False, f"no commit for {now_s - since_s:.0f} s")
     if not progress.recovered or committed_s is None or moved_s is None:
         return Verdict(True, "starting, or recovering states")
     last = f"last commit {now_s - committed_s:.1f} s ago"
