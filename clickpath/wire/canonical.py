@@ -98,7 +98,7 @@ def read_plain(record: dict[str, Any]) -> Arrival | None:
         and 0 < len(event_id) <= MAX_ID_CHARS
         and type(user_id) is str
         and 0 < len(user_id) <= MAX_ID_CHARS
-        and plain(event_id) is not None
+        and (plain(event_id) is not None or kind_of(event_id) is None)
         and type(name) is str
         and 0 < len(name) <= MAX_ID_CHARS
         and type(ts_ms) is int

@@ -14,7 +14,7 @@ msgpack carries Clickpath's own form only.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from clickpath.errors import BadEvent
@@ -29,13 +29,16 @@ MAX_EVENT_BYTES: Final = 1 << 20
 DAY_MS: Final = 24 * 3_600_000
 
 #: Headers as Kafka clients hand them out. A name may come more than once: the last one counts.
-Headers = Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]]
+Headers = Mapping[str, bytes | None] | Sequence[tuple[str, bytes | None]]
 
 _JSON_TYPES: Final = frozenset({"application/json", "text/json"})
 _MSGPACK_TYPES: Final = frozenset(
     {"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"}
 )
 _SILENT_TYPES: Final = frozenset({"", "application/octet-stream", "text/plain"})
+#: Types under which an object is read as JSON.
+_PLAIN: Final = _JSON_TYPES | _SILENT_TYPES
+_CONTENT_TYPE: Final = "content-type"
 _STRUCTURED: Final = "application/cloudevents"
 
 #: First bytes of a msgpack map: fixmap, map 16, map 32. None of them can begin a JSON text.
@@ -82,7 +85,7 @@ def parse_arrival(
     Raises:
         BadEvent: Just as `parse`.
     """
-    if headers or not raw or raw[0] != _OPENING_BRACE or len(raw) > MAX_EVENT_BYTES:
+    if not raw or raw[0] != _OPENING_BRACE or len(raw) > MAX_EVENT_BYTES or not _plain(headers):
         return arrival_of(parse(raw, headers, now_ms, max_future_ms, dropped))
     record = read_json(raw)
     arrival = canonical.read_plain(record)
@@ -105,16 +108,30 @@ def _future(ts_ms: int, now_ms: int) -> BadEvent:
     return BadEvent("future_timestamp", f"{ts_ms} is {ahead_s} s ahead", "ts_ms")
 
 
+def _plain(headers: Headers) -> bool:
+    """Whether headers leave an object what its bytes look like: JSON, and in no envelope."""
+    if not headers:
+        return True
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    for name, value in pairs:
+        lower = name.lower()
+        if lower.startswith(("ce_", "ce-")):
+            return False
+        if lower == _CONTENT_TYPE and _media_type((value or b"").decode("latin-1")) not in _PLAIN:
+            return False
+    return True
+
+
 def _by_name(headers: Headers) -> dict[str, bytes]:
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     return {name.lower(): value for name, value in pairs if value is not None}
 
 
 def _read(raw: bytes, headers: dict[str, bytes]) -> Click:
-    content_type = _media_type(headers.get("content-type", b"").decode("latin-1"))
+    content_type = _media_type(headers.get(_CONTENT_TYPE, b"").decode("latin-1"))
     if content_type.startswith(_STRUCTURED):
         if content_type != f"{_STRUCTURED}+json":
-            raise BadEvent("unknown_content_type", shown(content_type), "content-type")
+            raise BadEvent("unknown_content_type", shown(content_type), _CONTENT_TYPE)
         return _read_structured(read_json(raw))
     return _read_body(raw, content_type, cloudevents.envelope_of_headers(headers))
 
@@ -132,7 +149,7 @@ def _read_body(raw: bytes, content_type: str, envelope: Envelope | None) -> Clic
         if raw[0] in _MAP_BYTES:
             return _read_map(read_msgpack(raw), envelope)
     elif content_type not in _JSON_TYPES and not content_type.endswith("+json"):
-        raise BadEvent("unknown_content_type", shown(content_type), "content-type")
+        raise BadEvent("unknown_content_type", shown(content_type), _CONTENT_TYPE)
     return _read_record(read_json(raw), envelope)
 
 

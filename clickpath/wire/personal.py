@@ -32,7 +32,7 @@ CARD: Final = "card"
 
 #: A quick look: it matches nearly all ids, and nothing of which `kind_of` says more. Nothing above
 #: can be in one word with a letter, or in a short one.
-plain: Final = re.compile(r"[0-9_-]*+[A-Za-z][0-9A-Za-z_-]*+|[0-9_]{0,13}").fullmatch
+plain: Final = re.compile(r"[0-9_-]*+[A-Za-z][0-9A-Za-z_-]*+|[0-9_]{0,13}|[0-9_-]{0,9}").fullmatch
 
 _EMAIL: Final = re.compile(r"(?<=[\w.+'-])(?:@|%40)(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}")
 _CARD: Final = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){13,18}(?![\w-])", re.ASCII)

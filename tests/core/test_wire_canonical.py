@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from clickpath.errors import BadEvent
 from clickpath.events import MAX_CENTS, MAX_QUANTITY, Click, Item
+from clickpath.simulation import simulate
 from clickpath.vocabulary import canonical_action
-from clickpath.wire import MAX_EVENT_BYTES, click_to_json, click_to_msgpack, parse
+from clickpath.wire import MAX_EVENT_BYTES, canonical, click_to_json, click_to_msgpack, parse
 
 NOW_MS = 1_760_000_000_000
 DAY_MS = 86_400_000
@@ -289,3 +290,8 @@ def test_json_and_msgpack_are_refused_alike(click: Click, data: Any) -> None:
             return error.code, error.field
 
     assert outcome(json.dumps(record).encode()) == outcome(msgpack.packb(record))
+
+
+def test_nearly_all_events_of_a_shop_are_read_the_short_way() -> None:
+    records = [json.loads(click_to_json(each)) for each in simulate(2_000, 40, seed=1)]
+    assert sum(canonical.read_plain(each) is not None for each in records) > 1_900
