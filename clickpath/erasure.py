@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Final, Literal, NamedTuple, cast
 
+from clickpath.events import MAX_ID_CHARS
 from clickpath.wire.parse import Headers
 
 Step = Literal["erase", "forget"]
@@ -56,7 +57,15 @@ def request_of(value: bytes | None, headers: Headers) -> Request | None:
         return None
     try:
         content = json.loads(value)
-    except ValueError:
+        user_id = content.get("erase") if isinstance(content, dict) else None
+    except (ValueError, RecursionError):
         return None
-    user_id = content.get("erase") if isinstance(content, dict) else None
-    return Request(cast(Step, step.decode()), user_id) if isinstance(user_id, str) else None
+    if not isinstance(user_id, str) or not may_be_user(user_id):
+        return None
+    return Request(cast(Step, step.decode()), user_id)
+
+
+def may_be_user(user_id: str) -> bool:
+    """Whether a click can have this user id: not empty nor too long, and text in UTF-8."""
+    # JSON can hold half of a surrogate pair, which no bytes stand for.
+    return 0 < len(user_id) <= MAX_ID_CHARS and not any("\ud800" <= c <= "\udfff" for c in user_id)

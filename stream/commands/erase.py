@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from clickpath.erasure import mark_of
+from clickpath.erasure import mark_of, may_be_user
 from clickpath.errors import UsageError
 from stream.commands.arguments import add_brokers, parser, print_result, settings_of
 from stream.erase import erase_user, kept_elsewhere
@@ -44,6 +44,10 @@ def erase(argv: Sequence[str]) -> int:
     told: dict[str, object] = {}
     receipts: list[Receipt] = []
     if options.user is not None:
+        if not may_be_user(options.user):
+            raise UsageError(
+                f"no user has the id {options.user!r}: it is empty, too long or no text"
+            )
         user_id = make_edge(settings)(options.user)
         receipts, kept = asyncio.run(_run(settings, user_id, options.timeout_s))
         told = _receipt(settings, user_id, receipts) | {"kept_elsewhere_ms": kept}

@@ -155,6 +155,8 @@ async def test_without_a_worker_it_says_so_and_the_request_is_done_later(
 def test_a_mistake_is_one_sentence(capsys, embedded) -> None:
     assert main(["erase"]) == 2
     assert main(["erase", "u-1", "--bootstrap-servers", embedded]) == 2
+    assert main(["erase", "u" * 257]) == 2
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith("clickpath: name a user, or an archive")
     assert "there is no topic clicks" in told[1]
+    assert told[2].startswith("clickpath: no user has the id 'uuu")

@@ -326,8 +326,13 @@ async def test_what_only_looks_like_a_request_is_a_dead_letter() -> None:
             RawRecord(0, 0, None, value, ()),
             RawRecord(1, 0, None, b"[]", headers),
             RawRecord(2, 0, None, value, ((headers[0][0], b"all"),)),
+            RawRecord(3, 0, None, rb'{"erase":"\ud800"}', headers),
+            RawRecord(4, 0, None, request_to_record(Request("erase", ""))[0], headers),
+            RawRecord(5, 0, None, request_to_record(Request("erase", "u" * 257))[0], headers),
+            RawRecord(6, 0, None, b"[" * 200_000, headers),
         ],
         10,
     )
-    assert run.tally.dead_letters == {"not_an_event": 3}
+    assert run.tally.dead_letters.total() == 7
     assert run.tally.erasures == 0
+    assert {each.topic for each in run.outputs} == {"clicks.dead-letter"}
