@@ -15,6 +15,7 @@ from typing import Final
 
 from aiokafka.partitioner import murmur2
 
+from clickpath.erasure import HEADER
 from stream.batch.records import Chunk
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,9 @@ class Placement:
         if partitions:
             records = chunk.records
             for record in records[:: -(-len(records) // _LOOKED_AT)]:
+                if record.headers and any(name == HEADER for name, _ in record.headers):
+                    # A request for an erasure lies in every partition, without a key.
+                    continue
                 if record.key is None:
                     found[NO_KEY] += 1
                 elif partition_of(record.key, partitions) == chunk.partition:

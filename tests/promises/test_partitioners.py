@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 
 from clickpath import simulation
 from clickpath.cli import main
+from clickpath.erasure import Request, request_to_record
 from stream.batch.records import Chunk, RawRecord
 from stream.broker import TopicSpec, create_topics
 from stream.placement import Placement, partition_of
@@ -131,3 +132,11 @@ def test_records_without_a_key_are_a_cause_for_a_warning() -> None:
     placement.look(chunk_of([None], 2))
     assert placement.seen == {"no_key": 1}
     assert placement.warning is not None
+
+
+def test_an_erasure_is_no_cause_for_a_warning() -> None:
+    placement = Placement(lambda _: 4)
+    value, headers = request_to_record(Request("erase", "u-1"))
+    found = placement.look(Chunk("clicks", 2, [RawRecord(0, 0, None, value, headers)]))
+    assert found.total() == 0
+    assert placement.warning is None
