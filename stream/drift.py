@@ -12,6 +12,7 @@ on. The counts are halved whenever there are `MOST`, so that they speak of the r
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from random import Random
@@ -19,6 +20,7 @@ from typing import Final
 
 from clickpath.decision import Decision
 from clickpath.encoding import FEATURE_NAMES, Encoder
+from clickpath.errors import FatalError
 from clickpath.steps import Step
 from clickpath.vocabulary import ACTION_COUNT
 from clickpath.window import Window
@@ -26,6 +28,8 @@ from clickpath.wire.records import decision_from_json
 from clickpath.wire.state import UserState
 from serving.reference import BINS, Reference, psi, purchase_bin
 from stream.batch.records import OutputRecord
+
+logger = logging.getLogger(__name__)
 
 LEAST: Final = 200
 MOST: Final = 20_000
@@ -185,7 +189,7 @@ class DriftOfWorker:
             now_s: Seconds of a clock that only goes forward.
         """
         if model != self._model:
-            self._model, self.drift = model, self._find(model)
+            self._model, self.drift = model, self._found(model)
             self._waiting.clear()
         drift = self.drift
         if drift is None:
@@ -210,6 +214,14 @@ class DriftOfWorker:
         )
         for raw in islice(scored, DECISIONS_OF_CHUNK):
             self._take(drift, decision_from_json(raw, self._window), users)
+
+    def _found(self, model: str) -> Drift | None:
+        try:
+            return self._find(model)
+        except FatalError as error:
+            # What only looks on must not stop the worker: its model is in memory and decides.
+            logger.error("drift is not watched for the model %s: %s", model, error)
+            return None
 
     def _take(self, drift: Drift, decision: Decision, users: Mapping[bytes, UserState]) -> None:
         if decision.digests.model != self._model:

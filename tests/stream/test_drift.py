@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import inf
+from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -14,10 +16,11 @@ from clickpath.events import Click
 from clickpath.window import Window
 from clickpath.wire import click_to_json
 from clickpath.wire.state import UserState
+from serving.card import CARD_FILE
 from serving.embedded import EmbeddedPredictor, shipped_model
 from stream.batch.records import Chunk, RawRecord
 from stream.drift import LEAST, Drift, DriftOfWorker
-from stream.models.wiring import drift_of
+from stream.models.wiring import drift_of, make_drift
 from stream.settings import Settings
 from stream.wiring import make_handler
 
@@ -125,3 +128,16 @@ def test_the_counts_forget_the_distant_past() -> None:
 
 def test_a_model_that_is_not_here_has_no_reference() -> None:
     assert drift_of(SETTINGS, "0" * 16) is None
+
+
+def test_a_model_whose_files_have_gone_bad_ends_the_watch_and_not_the_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copytree(shipped_model(), tmp_path / "model")
+    settings = Settings(model=str(tmp_path / "model"))
+    (tmp_path / "model" / CARD_FILE).write_text("{")
+    watched = make_drift(settings)
+
+    watched.after_chunk(MODEL.digest, (), {}, 0.0)
+    assert watched.drift is None
+    assert f"drift is not watched for the model {MODEL.digest}" in caplog.text
