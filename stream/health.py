@@ -1,7 +1,7 @@
 """The worker's pages: /health, /ready and /metrics, and nothing else.
 
     /health   200 while the worker works, 503 when records wait and for too long none was finished
-              or none committed
+              or none committed, or when models are to be followed and are not any more
     /ready    200 when states are recovered and partitions assigned, else 503
     /metrics  Prometheus text format
 

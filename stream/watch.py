@@ -75,6 +75,8 @@ class Watch:
         progress = self.app.progress
         if self.app.crashed:
             return Verdict(False, "the worker has crashed and is stopping")
+        if self.rollout is not None and self.rollout.ended:
+            return Verdict(False, "models are not followed any more: nothing would roll one back")
         committed_s, moved_s = progress.last_commit_monotonic_s, progress.last_moved_monotonic_s
         now_s = time.monotonic()
         # Commits are confirmed while states are recovered too, but not by a broker that hangs.
@@ -129,10 +131,10 @@ class Watch:
         return metrics.page()
 
     def _tell_of_models(self) -> None:
-        metrics, predictor = self.metrics, self.predictor
-        if self.rollout is not None:
-            metrics.count_calls(self.rollout.predictor.call_counts())
-        elif isinstance(predictor, CountsCalls):
+        metrics = self.metrics
+        # With a repository the model of the settings may have been put aside.
+        predictor = self.predictor if self.rollout is None else self.rollout.predictor
+        if isinstance(predictor, CountsCalls):
             metrics.count_calls(predictor.call_counts())
         if isinstance(predictor, CountsCache) and (cached := predictor.cache_counts()) is not None:
             metrics.count_cache(cached)

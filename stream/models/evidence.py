@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import log, sqrt
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from clickpath.scores import Scores
 from serving.reference import BINS, psi, purchase_bin
@@ -29,6 +29,8 @@ LEAST_CALLS: Final = 20
 
 _ERRORS: Final = 2.0
 _FLOOR: Final = 1e-6
+
+_Bins = Annotated[list[int], Field(min_length=BINS, max_length=BINS)]
 
 
 class Evidence(BaseModel):
@@ -57,8 +59,8 @@ class Evidence(BaseModel):
     pairs: int = 0
     difference: float = 0.0
     agreed: int = 0
-    champion_bins: list[int] = [0] * BINS
-    candidate_bins: list[int] = [0] * BINS
+    champion_bins: _Bins = [0] * BINS
+    candidate_bins: _Bins = [0] * BINS
     outcomes: int = 0
     champion_loss: float = 0.0
     candidate_loss: float = 0.0

@@ -19,13 +19,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from typing import Final
 
 from aiokafka.errors import KafkaError
 
 from clickpath.encoding import Encoder
-from clickpath.errors import ModelMismatch, PredictorError
+from clickpath.errors import FatalError, PredictorError
 from clickpath.policy import Policy
 from serving.predictor import Predictor
 from serving.switching import FAILURES_IN_A_ROW, Candidacy, SwitchingPredictor, Version
@@ -115,13 +114,19 @@ class Rollout:
         await self._follower.start()
         await self._apply()
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(_tell)
+
+    @property
+    def ended(self) -> bool:
+        """Whether following has ended, though nobody stopped it."""
+        return self._task is not None and self._task.done()
 
     async def stop(self) -> None:
         """Ends following; the predictor stays as it is."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
         if self._trial is not None:
             await self._trial.stop()
         await self._follower.stop()
@@ -172,7 +177,7 @@ class Rollout:
         try:
             champion = await self._loaded(standing.champion)
             candidacy = await self._candidacy(standing) if tried else None
-        except (ModelMismatch, PredictorError) as error:
+        except (FatalError, PredictorError) as error:
             self._cannot_load(standing, error)
             return
         if self._trial is not None and not self._tries(candidacy):
@@ -288,3 +293,8 @@ class Rollout:
     @staticmethod
     def _now_s() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("the models topic is not followed any more: %r", error, exc_info=error)

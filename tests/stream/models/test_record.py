@@ -16,7 +16,7 @@ from stream.models.record import (
     standing_from_json,
     to_json,
 )
-from stream.models.topic import Known, Report
+from stream.models.topic import REPORT_PREFIX, Known, Report
 
 OLD, NEW = "0" * 16, "1" * 16
 PLAN = Plan(shadow_s=10, steps_pct=(5, 100), step_s=20)
@@ -109,3 +109,12 @@ def test_reports_of_one_rollout_add_up() -> None:
 def test_steps_that_do_not_rise_to_100_are_refused(steps: tuple[float, ...]) -> None:
     with pytest.raises(ValidationError, match="do not rise to 100"):
         Plan(steps_pct=steps)
+
+
+def test_a_report_with_other_bins_is_passed_over() -> None:
+    known = Known()
+    report = Report(rollout=FIRST.rollout, evidence=Evidence(pairs=3))
+    known.take(REPORT_PREFIX + b"0", to_json(report))
+    other = to_json(report).replace(b'"champion_bins":[0,', b'"champion_bins":[')
+    known.take(REPORT_PREFIX + b"1", other)
+    assert known.evidence(FIRST.rollout).pairs == 3

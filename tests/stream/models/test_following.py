@@ -1,0 +1,154 @@
+"""A worker that follows models: what ends it is seen, and its metrics are of the model at work."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from clickpath.encoding import Encoder
+from clickpath.errors import ConfigError
+from clickpath.policy_file import default_policy
+from clickpath.window import Window
+from serving.fake import FakePredictor
+from serving.predictor import Predictor
+from serving.switching import SwitchingPredictor
+from stream.app import Worker, create_app
+from stream.models.record import ACTIVE_KEY, Guards, Plan, begun, to_json
+from stream.models.rollout import Rollout
+from stream.models.topic import Follower, Known
+from stream.models.wiring import make_drift
+from stream.placement import Placement
+from stream.settings import Settings
+from stream.watch import Watch
+from stream.wiring import make_predictor
+
+ENCODER = Encoder(Window())
+
+
+class Broken:
+    """A follower that fails in a way that nobody foresaw."""
+
+    async def start(self) -> None:
+        """Begins."""
+
+    async def read(self) -> None:
+        """Fails."""
+        raise RuntimeError("out of luck")
+
+    async def stop(self) -> None:
+        """Ends."""
+
+
+class Quiet(Broken):
+    """A follower to which nothing comes."""
+
+    async def read(self) -> None:
+        """Waits for ever."""
+        await asyncio.Event().wait()
+
+
+class Unloadable:
+    """Versions with which the settings do not go together."""
+
+    async def load(self, version: str) -> Predictor:
+        """Refuses."""
+        raise ConfigError(f"a cache of 1 bytes holds no user of {version}")
+
+
+def rollout_with(follower: Broken, known: Known) -> Rollout:
+    async def send(key: bytes, value: bytes | None) -> None:
+        raise AssertionError(key)
+
+    return Rollout(
+        predictor=SwitchingPredictor(FakePredictor(ENCODER)),
+        source=Unloadable(),
+        follower=cast(Follower, follower),
+        known=known,
+        send=send,
+        owned=lambda: [1],
+        policy=default_policy(),
+        encoder=ENCODER,
+        decisions="decisions",
+        deadline_s=1.0,
+        clock=lambda: 0,
+    )
+
+
+@pytest.fixture
+async def worker(tmp_path: Path) -> AsyncIterator[Worker]:
+    settings = Settings(
+        model_repository=str(tmp_path), incremental=True, cache_mb=2, bootstrap_servers="[::1]:1"
+    )
+    predictor = make_predictor(settings, ENCODER)
+    worker = create_app(settings, predictor, lambda: 0)
+    yield worker
+    assert worker.rollout is not None
+    await worker.rollout.predictor.close()
+
+
+def watch_of(worker: Worker, rollout: Rollout) -> Watch:
+    return Watch(
+        app=worker.app,
+        users=worker.users,
+        handler=worker.handler,
+        metrics=worker.metrics,
+        placement=Placement(lambda _: 0),
+        drift=make_drift(Settings()),
+        predictor=None,
+        rollout=rollout,
+        archive=None,
+        clock=lambda: 0,
+        stalled_after_s=1.0,
+        unready_after_s=1.0,
+    )
+
+
+async def test_a_worker_that_follows_no_more_says_so_and_is_not_alive(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    rollout = rollout_with(Broken(), Known())
+    watch = watch_of(worker, rollout)
+    assert watch.alive().ok
+    await rollout.start()
+    for _ in range(3):  # turns of the loop: the read, its end, what is told of it
+        await asyncio.sleep(0)
+    assert rollout.ended
+
+    assert not watch.alive().ok
+    assert "not followed any more" in watch.alive().why
+    await rollout.stop()
+    assert "out of luck" in caplog.text
+    assert not rollout.ended
+
+
+async def test_a_version_that_the_settings_refuse_leaves_the_model_at_work(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = Known()
+    rollout = rollout_with(Quiet(), known)
+    digest = rollout.predictor.digest
+    standing = begun(None, digest, "1" * 16, 0, plan=Plan(), guards=Guards())
+    known.take(ACTIVE_KEY, to_json(standing))
+
+    await rollout.start()
+    assert rollout.predictor.digest == digest
+    assert "a cache of 1 bytes holds no user" in caplog.text
+    await rollout.stop()
+
+
+async def test_after_a_switch_the_metrics_of_the_cache_are_of_all_versions(worker: Worker) -> None:
+    assert worker.rollout is not None
+    switching = worker.rollout.predictor
+    fresh = make_predictor(Settings(incremental=True, cache_mb=2), ENCODER)
+    assert fresh is not None
+    await switching.use(fresh)
+    paths = [ENCODER.encode_steps(())]
+    await switching.predict(paths, 30.0, keys=[b"u"])
+    cached = switching.cache_counts()
+    assert cached is not None
+    assert cached.misses == 1
+    assert "clickpath_cache_misses_total 1.0" in watch_of(worker, worker.rollout).page().decode()
