@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -64,6 +65,17 @@ class Version:
         """Whether it has failed too often in a row."""
         return self.in_a_row >= FAILURES_IN_A_ROW
 
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Keeps it open until the end of the block, also when it is put aside meanwhile."""
+        self.in_hand += 1
+        try:
+            yield
+        finally:
+            self.in_hand -= 1
+            if self.put_aside and not self.in_hand:
+                await self.predictor.close()
+
     async def predict(
         self,
         paths: Sequence[array[int]],
@@ -73,17 +85,13 @@ class Version:
         """The model's scores, which say that they are its."""
         digest = self.digest
         self.calls += 1
-        self.in_hand += 1
         try:
-            answers = await self.predictor.predict(paths, deadline_s, keys=keys)
+            async with self.held():
+                answers = await self.predictor.predict(paths, deadline_s, keys=keys)
         except PredictorError:
             self.failures += 1
             self.in_a_row += 1
             raise
-        finally:
-            self.in_hand -= 1
-            if self.put_aside and not self.in_hand:
-                await self.predictor.close()
         self.paths += len(paths)
         self.in_a_row = 0
         return [replace(scores, model=digest) for scores in answers]
@@ -168,13 +176,15 @@ class SwitchingPredictor:
             return await champion.predict(paths, deadline_s, keys)
         begun_s = asyncio.get_running_loop().time()
         theirs = [n for n, key in enumerate(keys) if candidacy.has(key)]
-        results = await self._asked(candidacy.version, theirs, paths, keys, deadline_s / 2)
-        rest = [n for n in range(len(paths)) if n not in results]
-        if rest:
-            left_s = deadline_s - (asyncio.get_running_loop().time() - begun_s)
-            some = [paths[n] for n in rest]
-            answers = await champion.predict(some, max(left_s, 0.0), [keys[n] for n in rest])
-            results.update(zip(rest, answers, strict=True))
+        # While the candidate is asked it may become the champion, and this one is still needed.
+        async with champion.held():
+            results = await self._asked(candidacy.version, theirs, paths, keys, deadline_s / 2)
+            rest = [n for n in range(len(paths)) if n not in results]
+            if rest:
+                left_s = deadline_s - (asyncio.get_running_loop().time() - begun_s)
+                some = [paths[n] for n in rest]
+                answers = await champion.predict(some, max(left_s, 0.0), [keys[n] for n in rest])
+                results.update(zip(rest, answers, strict=True))
         return [results[n] for n in range(len(paths))]
 
     async def _asked(

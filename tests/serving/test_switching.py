@@ -143,6 +143,20 @@ async def test_a_candidate_becomes_the_champion_and_the_old_one_is_closed_after_
         await old.predict(paths, 5)
 
 
+async def test_a_switch_while_the_candidate_is_asked_costs_the_champion_s_users_no_scores(
+    encoder: Encoder, paths: list[array[int]]
+) -> None:
+    candidate = FakePredictor(encoder, digest=NEW, delay_s=0.2)
+    both, champion = await tried(encoder, candidate, 0.5)
+    call = asyncio.create_task(both.predict(paths, 60, keys=KEYS))
+    await asyncio.sleep(0)
+    await both.use(candidate)
+
+    assert {*models_of(await call)} == {OLD, NEW}
+    with pytest.raises(PredictorUnavailable):
+        await champion.predict(paths, 5)  # closed by now
+
+
 async def test_a_new_share_keeps_the_candidate_and_what_is_counted_of_it(
     encoder: Encoder, paths: list[array[int]]
 ) -> None:
