@@ -7,7 +7,9 @@ from typing import Any, TypeVar, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaConnectionError
 from faust.app.base import logger as faust_logger
+from faust.exceptions import NotReady
 from faust.tables.manager import TableManager
 from yarl import URL
 
@@ -181,9 +183,13 @@ class BatchApp(faust.App):
         """Sends a record that belongs to no chunk, and waits until it is acknowledged.
 
         Raises:
-            KafkaError: The broker refused it.
+            KafkaError: The broker refused it, or the worker does not run yet or any more.
         """
-        await self._aiokafka_producer().send_and_wait(topic, value, key=key)
+        try:
+            producer = self._aiokafka_producer()
+        except NotReady as error:
+            raise KafkaConnectionError(f"nothing can be sent to {topic}: {error}") from error
+        await producer.send_and_wait(topic, value, key=key)
 
     def transactional_producer(self, transactional_id: str) -> AIOKafkaProducer:
         """Makes an unstarted producer for transactions; ids begin with the application's."""
