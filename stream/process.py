@@ -139,7 +139,7 @@ class WorkerProcess:
         except (aiohttp.ClientError, TimeoutError):
             return 0, ""
 
-    async def stop(self, timeout_s: float = 30.0) -> int:
+    async def stop(self, timeout_s: float = 90.0) -> int:
         """Asks it to finish what it has in hand and to stop; returns its exit code.
 
         Raises:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from clickpath.errors import UsageError
 from serving.local_server.environment import server_environment
@@ -16,7 +16,15 @@ from tests.kafka.marks import started_or_skipped
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+# A slow machine is no reason to fail: what is drawn is the same on every one.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.register_profile("search", deadline=None, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 

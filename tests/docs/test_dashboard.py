@@ -43,7 +43,7 @@ async def worker(tmp_path: Path) -> AsyncIterator[WorkerProcess]:
         await shop.create_topics()
         worker = shop.worker()
         await worker.start()
-        await worker.wait_ready(60)
+        await worker.wait_ready(120)
         await shop.produce(
             RawLine(click.user_id.encode(), value, (), "")
             for click, value in zip(clicks, values, strict=True)

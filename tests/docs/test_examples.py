@@ -81,7 +81,7 @@ class Consumer:
     async def acts_until(self, last: Intervention, *, kill: bool) -> list[str]:
         """The ids that it acts on until it acts on the last one; then it is stopped, or killed."""
         acted: list[str] = []
-        async with self.running() as process, asyncio.timeout(60):
+        async with self.running() as process, asyncio.timeout(120):
             assert process.stdout is not None
             while last.intervention_id not in acted:
                 line = await process.stdout.readline()

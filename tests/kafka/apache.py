@@ -201,7 +201,7 @@ class ApacheKafka:
         nodes: int = 1,
         format_arguments: Sequence[str] = (),
         data: Path | None = None,
-        start_timeout_s: float = 90.0,
+        start_timeout_s: float = 240.0,
     ) -> None:
         self._config = config
         self._count = nodes

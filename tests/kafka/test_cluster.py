@@ -54,7 +54,7 @@ async def leader_of(kafka: ApacheKafka, topic: str) -> Node:
 
 async def answer(worker: WorkerProcess, page: str, status: int, words: str = "") -> None:
     """Waits until a page of the worker answers with a status and these words."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             found, text = await worker.page(page)
             if found == status and words in text:
@@ -81,7 +81,7 @@ async def test_nothing_acknowledged_is_lost_with_the_leader(
     worker = shop.worker()
     await worker.start()
     try:
-        await worker.wait_ready(60)
+        await worker.wait_ready(120)
         # Every line is acknowledged, or the producer raises.
         producing = asyncio.create_task(shop.produce(lines, events_per_s=_PACE))
         await asyncio.sleep(1)
@@ -106,7 +106,7 @@ async def test_a_worker_goes_on_when_all_brokers_were_restarted(
     worker = shop.worker()
     await worker.start()
     try:
-        await worker.wait_ready(60)
+        await worker.wait_ready(120)
         await shop.produce(lines[:half])
         cluster.kill()
         await answer(worker, "/ready", 503, "no commit for")
@@ -147,7 +147,7 @@ async def test_a_full_disk_takes_one_broker_and_no_event(
     worker = shop.worker()
     await worker.start()
     try:
-        await worker.wait_ready(60)
+        await worker.wait_ready(120)
         producing = asyncio.create_task(shop.produce(lines, events_per_s=_PACE))
         await asyncio.to_thread(_fill, small_disk / "other")
         await producing
@@ -156,7 +156,7 @@ async def test_a_full_disk_takes_one_broker_and_no_event(
     finally:
         await worker.kill()
     [full, *_] = on_a_small_disk.nodes
-    assert await asyncio.to_thread(full.ended, 60)
+    assert await asyncio.to_thread(full.ended, 120)
     assert "No space left on device" in full.log.read_text(errors="replace")
     await assert_as_one_process(shop, lines, once=False)
 
@@ -190,8 +190,8 @@ async def test_a_broker_that_hangs_fails_readiness_then_health_until_it_answers_
     worker = shop.worker()
     await worker.start()
     try:
-        await worker.wait_ready(60)
-        assert (await worker.page("/health"))[0] == 200
+        await worker.wait_ready(120)
+        await answer(worker, "/health", 200)
         single.nodes[0].pause()
         try:
             await answer(worker, "/ready", 503, "no commit for")
@@ -211,7 +211,7 @@ async def test_a_topic_that_is_deleted_under_the_worker_fails_readiness(
     worker = shop.worker()
     await worker.start()
     try:
-        await worker.wait_ready(60)
+        await worker.wait_ready(120)
         admin = AIOKafkaAdminClient(**single.connection.client_arguments())
         await admin.start()
         await admin.delete_topics([shop.settings.clicks_topic])
@@ -231,7 +231,7 @@ async def test_a_topic_with_too_small_a_limit_stops_the_worker_with_what_to_do(
     worker = shop.worker()
     await worker.start()
     try:
-        code = await asyncio.wait_for(worker.wait(), 60)
+        code = await asyncio.wait_for(worker.wait(), 120)
     finally:
         await worker.kill()
     assert code == 1

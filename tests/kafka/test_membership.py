@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
 def named(job: Job, name: str | None) -> Worker:
-    return counting_app(job, stamped=True, session_timeout_s=12.0, instance_id=name)
+    return counting_app(job, stamped=True, session_timeout_s=25.0, instance_id=name)
 
 
 async def back_again(job: Job, names: tuple[str | None, str | None]) -> tuple[int, int]:

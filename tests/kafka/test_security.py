@@ -86,7 +86,7 @@ async def test_a_worker_works_with_the_documented_rules_and_no_others(
     worker = guarded_worker(guarded, shop, tmp_path, environ)
     await worker.start()
     try:
-        await worker.wait_ready(60)
+        await worker.wait_ready(120)
         await shop.handled(worker)
         assert await worker.stop() == 0
     finally:
@@ -124,7 +124,7 @@ async def test_a_missing_rule_ends_the_worker_with_a_sentence_that_names_it(
     )
     await worker.start()
     try:
-        code = await asyncio.wait_for(worker.wait(), 60)
+        code = await asyncio.wait_for(worker.wait(), 120)
     finally:
         await worker.kill()
     [last] = worker.log_tail(1).splitlines()
@@ -205,9 +205,9 @@ async def test_every_command_reaches_a_broker_with_users_and_tls(
     worker = WorkerProcess(servers, tmp_path / "log", environ)
     await worker.start()
     try:
-        await worker.wait_ready(60)
+        await worker.wait_ready(120)
         handled = 0.0
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while handled < 1_000:
                 samples = await worker.samples()
                 handled = sum(v for (name, _), v in samples.items() if name == "events_total")
@@ -228,7 +228,7 @@ async def run_command(environ: Mapping[str, str], *arguments: str) -> tuple[int,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, said = await asyncio.wait_for(process.communicate(), 60)
+        out, said = await asyncio.wait_for(process.communicate(), 120)
     finally:
         if process.returncode is None:
             process.kill()

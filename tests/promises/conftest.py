@@ -79,7 +79,7 @@ async def running(make_shop) -> AsyncIterator[object]:  # type: ignore[no-untype
         worker = shop.worker()
         workers.append(worker)
         await worker.start()
-        await worker.wait_ready(60)
+        await worker.wait_ready(120)
         return worker
 
     yield start

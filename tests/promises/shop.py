@@ -116,7 +116,7 @@ class Shop:
             await consumer.stop()
         return sum(offset or 0 for offset in offsets)
 
-    async def handled(self, worker: WorkerProcess, timeout_s: float = 120) -> None:
+    async def handled(self, worker: WorkerProcess, timeout_s: float = 240) -> None:
         """Waits until everything that was produced is behind the committed offsets."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -184,7 +184,7 @@ class Oracle:
 
 async def until_handled(worker: WorkerProcess, events: float) -> None:
     """Waits until a worker has handled so many events since it started."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(240):
         handled = 0.0
         while handled < events:
             samples = await worker.samples()

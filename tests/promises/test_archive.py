@@ -55,7 +55,7 @@ async def test_the_archive_beside_a_worker_holds_what_it_accepted_and_decided(
     # Killed in the middle, with the archive's reader, which sees the end of its standard input.
     worker = await running(shop)
     await shop.produce(lines[:4_000])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         committed = 0
         while committed < 2_000:
             committed = await shop.committed()
@@ -115,7 +115,7 @@ async def test_kill_9_of_the_archive_neither_loses_nor_doubles_a_row(
         await shop.produce(part)
         before = files(archive)
         process = await start()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while files(archive) == before:
                 assert process.returncode is None
                 await asyncio.sleep(0.01)

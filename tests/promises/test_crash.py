@@ -29,7 +29,9 @@ async def test_kill_9_under_load_loses_nothing_and_doubles_nothing(
     killed_under_load = 0
     for kill in range(kills):
         worker = await running(shop)
-        producing = asyncio.create_task(shop.produce(lines[kill * share : (kill + 1) * share]))
+        part = lines[kill * share : (kill + 1) * share]
+        # At a pace, so that some are still to come when it dies, however fast it is.
+        producing = asyncio.create_task(shop.produce(part, events_per_s=share / 3))
         await until_handled(worker, luck.uniform(0.1, 0.8) * share)
         await worker.kill()
         await producing

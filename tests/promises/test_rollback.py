@@ -44,6 +44,15 @@ async def records_of_active(shop) -> list[tuple[int, dict[str, object]]]:  # typ
     ]
 
 
+async def leading(workers) -> list:  # type: ignore[no-untyped-def,type-arg]
+    """Whoever has the first partition, once they agree on it."""
+    async with asyncio.timeout(60):
+        while True:
+            found = [each for each in workers if ("lag_events", "0") in await each.samples()]
+            if len(found) == 1:
+                return found
+
+
 @pytest.mark.parametrize("how", ["in the shadow", "at 100 %"])
 async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_minute_by_itself(
     make_shop, running, to_lines, tmp_path, bad, how
@@ -55,7 +64,7 @@ async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_min
 
     for _ in range(2):
         await running(shop)
-    lines = to_lines(simulation.simulate(30_000, 1_500, seed=29))
+    lines = to_lines(simulation.simulate(80_000, 1_500, seed=29))
     producing = asyncio.create_task(shop.produce(lines, events_per_s=RATE))
     await models(shop, "promote", version, "--force", *(["--at-once"] if how == "at 100 %" else []))
     status = await rolled_back(shop)
@@ -75,7 +84,7 @@ async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_min
     )
     assert ended_ms - began_ms < 60_000
     assert bool(by_bad) == (how == "at 100 %")
-    assert all(at_ms < ended_ms + 5_000 for at_ms in by_bad)
+    assert all(at_ms < ended_ms + 20_000 for at_ms in by_bad)
 
 
 async def test_the_leading_worker_is_killed_and_the_bad_model_is_still_rolled_back(
@@ -84,8 +93,8 @@ async def test_the_leading_worker_is_killed_and_the_bad_model_is_still_rolled_ba
     shop = await make_shop(model_repository=str(tmp_path / "versions"), session_timeout_s="6")
     version = (await models(shop, "add", str(bad)))["version"]
     workers = [await running(shop), await running(shop)]
-    leaders = [each for each in workers if ("lag_events", "0") in await each.samples()]
-    lines = to_lines(simulation.simulate(30_000, 1_500, seed=31))
+    leaders = await leading(workers)
+    lines = to_lines(simulation.simulate(80_000, 1_500, seed=31))
     await models(shop, "promote", version, "--force", "--at-once")
     [leader] = leaders
     await leader.kill()

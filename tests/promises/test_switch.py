@@ -20,11 +20,19 @@ async def test_switches_under_load_lose_and_repeat_no_event(
     shop = await make_shop(model_repository=str(tmp_path / "versions"))
     twin = (await models(shop, "add", str(twin_of_shipped(tmp_path / "twin"))))["version"]
     shipped = (await models(shop, "add", str(shipped_model())))["version"]
-    lines = to_lines(simulation.simulate(prove_events, prove_events // 20, seed=23))
-    expected = await oracle(shop, lines)
+    # More than the switches take, on a slow machine too; they end it.
+    supply = to_lines(simulation.simulate(4 * prove_events, prove_events // 20, seed=23))
+    switched = asyncio.Event()
+
+    async def produce_until_switched() -> None:
+        size = prove_events // 80
+        for first in range(0, len(supply), size):
+            if switched.is_set():
+                return
+            await shop.produce(supply[first : first + size], events_per_s=prove_events / 40)
 
     workers = [await running(shop), await running(shop)]
-    producing = asyncio.create_task(shop.produce(lines, events_per_s=prove_events / 40))
+    producing = asyncio.create_task(produce_until_switched())
     seen = [shipped]
     # Up the steps once, and then to and fro as fast as the guards' outcomes come.
     for candidate, how in (
@@ -36,7 +44,10 @@ async def test_switches_under_load_lose_and_repeat_no_event(
         assert (ended["phase"], ended["champion"]) == ("active", candidate), ended
         seen.append(candidate)
     assert not producing.done(), "the switches were not under load"
+    switched.set()
     await producing
+    lines = supply[: shop.produced]
+    expected = await oracle(shop, lines)
     await shop.handled(workers[0])
     assert [await worker.stop() for worker in workers] == [0, 0]
 

@@ -180,6 +180,7 @@ async def suffer(name: str, seconds: float, folder: Path) -> dict[str, Any]:
             await shop.handled(worker, timeout_s=240)
             await _until_closed(shop, lines[count:], samples)
             await shop.handled(worker, timeout_s=60)
+            await _until_nothing_waits(samples)
             watching.cancel()
             page = await worker.samples()
         finally:
@@ -253,9 +254,16 @@ def _resident_mb(pid: int) -> float:
     return pages * 4096 / 1e6
 
 
+async def _until_nothing_waits(samples: list[Sample]) -> None:
+    """Waits until the worker itself says that it has caught up."""
+    async with asyncio.timeout(60):
+        while samples[-1].lag:  # noqa: ASYNC110 - the watcher tells nobody
+            await asyncio.sleep(_SAMPLE_S)
+
+
 async def _until_closed(shop: Shop, spare: Sequence[RawLine], samples: list[Sample]) -> None:
     """Sends more events, bit by bit: only a decision that is due makes the breaker's trial."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         for begin in range(0, len(spare), 40):
             await shop.produce(spare[begin : begin + 40])
             seen = len(samples)

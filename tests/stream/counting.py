@@ -27,7 +27,7 @@ PARTITIONS = 4
 #: Runs a test with states in memory and on disk; its fixture is `store_kind`.
 on_both_stores = pytest.mark.parametrize("store_kind", ["memory", "rocksdb"], indirect=True)
 SESSION_S = 2.0
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 class Tally(NamedTuple):

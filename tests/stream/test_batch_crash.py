@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from tests.stream.counting import (
     PARTITIONS,
+    PATIENCE_S,
     Job,
     committed,
     counting_app,
@@ -45,7 +46,7 @@ async def _start(
 async def _chunks(process: asyncio.subprocess.Process, count: int) -> None:
     """Waits until it has begun so many chunks."""
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         for _ in range(count):
             assert await process.stdout.readline(), "the worker ended by itself"
 
@@ -54,7 +55,8 @@ async def _chunks(process: asyncio.subprocess.Process, count: int) -> None:
 async def test_a_killed_worker_leaves_no_wrong_state_and_loses_no_output(
     job: Job, repository: Path
 ) -> None:
-    count = 60_000
+    # Far more than the three of them can finish, however far they are ahead of their last line.
+    count = 120_000
     expected = await produce(job, count)
     for chunks in (150, 90, 200):
         process = await _start(job, repository)
@@ -72,15 +74,16 @@ async def test_a_killed_worker_leaves_no_wrong_state_and_loses_no_output(
 async def test_sigterm_ends_a_worker_with_code_0_and_everything_committed(
     job: Job, repository: Path
 ) -> None:
-    expected = await produce(job, 40_000)
+    expected = await produce(job, 80_000)
     process = await _start(job, repository)
     await _chunks(process, 100)
     process.terminate()
-    assert await asyncio.wait_for(process.wait(), 30) == 0
+    assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
     done = await committed(job)
     assert done >= 10_000
     async with running(counting_app(job)) as second:
-        await until(lambda: len(second.processed) >= 40_000 - done, "the rest")
+        await until(lambda: second.app.progress.recovered, "states restored")
+        await until(lambda: len(second.processed) >= 80_000 - done, "the rest")
         assert wrong(second.states(), expected) == []
 
 
@@ -125,7 +128,7 @@ async def test_a_worker_that_slept_overwrites_nothing_of_the_new_owner(
             os.kill(sleeper.pid, signal.SIGCONT)
             await until(lambda: len(progress.partitions) < PARTITIONS, "the sleeper is back")
         sleeper.terminate()
-        assert await asyncio.wait_for(sleeper.wait(), 30) == 0
+        assert await asyncio.wait_for(sleeper.wait(), PATIENCE_S) == 0
     finally:
         if sleeper.returncode is None:
             sleeper.kill()

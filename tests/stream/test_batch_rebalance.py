@@ -10,6 +10,7 @@ from stream.batch.records import Chunk
 from tests.stream.counting import (
     PARTITIONS,
     Job,
+    Worker,
     counting_app,
     produce,
     running,
@@ -20,15 +21,21 @@ from tests.stream.counting import (
 pytestmark = [pytest.mark.broker]
 
 
-async def _take_some_time(_: Chunk) -> None:
-    await asyncio.sleep(0.01)
+def _two(job: Job) -> tuple[Worker, Worker]:
+    """Workers that take some time; the first one more, until the second one has a share."""
+
+    async def take_some_time(_: Chunk) -> None:
+        alone = len(first.processed) > 1_000 and not second.app.progress.assignment
+        await asyncio.sleep(0.1 if alone else 0.01)
+
+    first, second = (counting_app(job, around=take_some_time, chunk_records=50) for _ in range(2))
+    return first, second
 
 
 async def test_workers_that_come_and_go_under_load_lose_and_repeat_nothing(job: Job) -> None:
     count = 16_000
     expected = await produce(job, count // 2)
-    first = counting_app(job, around=_take_some_time, chunk_records=50)
-    second = counting_app(job, around=_take_some_time, chunk_records=50)
+    first, second = _two(job)
     async with running(first):
         await until(lambda: len(first.processed) > 1_000, "the first worker is busy")
         async with running(second):
@@ -51,8 +58,7 @@ async def test_workers_that_come_and_go_under_load_lose_and_repeat_nothing(job: 
 
 async def test_the_order_of_a_users_records_survives_a_rebalance(job: Job) -> None:
     expected = await produce(job, 8_000)
-    first = counting_app(job, around=_take_some_time, chunk_records=50)
-    second = counting_app(job, around=_take_some_time, chunk_records=50)
+    first, second = _two(job)
     async with running(first):
         await until(lambda: len(first.processed) > 1_000, "the first worker is busy")
         async with running(second):

@@ -34,7 +34,7 @@ async def written_to(job: Job) -> AsyncIterator[None]:
 
 
 async def test_a_topic_that_is_written_to_is_read_to_the_end_that_it_had(job: Job) -> None:
-    async with written_to(job), asyncio.timeout(10):
+    async with written_to(job), asyncio.timeout(60):
         found = [record.value async for record in read_topic(Connection(job.servers), job.out)]
 
     assert b"the first" in found
