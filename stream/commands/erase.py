@@ -48,13 +48,18 @@ def erase(argv: Sequence[str]) -> int:
             raise UsageError(
                 f"no user has the id {options.user!r}: it is empty, too long or no text"
             )
-        user_id = make_edge(settings)(options.user)
+        user_id = _behind_the_edge(settings, options.user)
         receipts, kept = asyncio.run(_run(settings, user_id, options.timeout_s))
         told = _receipt(settings, user_id, receipts) | {"kept_elsewhere_ms": kept}
     if options.archive is not None:
         told["archive"] = _forget(options, receipts)
     print_result(told, as_json=options.json)
     return 0
+
+
+def _behind_the_edge(settings: Settings, user_id: str) -> str:
+    """The id under which a user is known; an e-mail address too, from before those were refused."""
+    return make_edge(settings)(user_id) if settings.pseudonym_key_file else user_id
 
 
 async def _run(

@@ -318,6 +318,22 @@ async def test_an_erasure_has_its_place_among_the_clicks_however_they_are_cut_in
     assert runs[0].users == runs[1].users == runs[2].users
 
 
+async def test_a_user_from_before_such_ids_were_refused_is_erased_too(
+    values: Sequence[bytes],
+) -> None:
+    run = Run(handler_with(None))
+    await run.feed(records_of(values[:50]), 50)
+    mail = b"jan@example.com"
+    run.users[mail] = next(state for state in run.users.values() if state.path.steps)
+
+    requests = (Request("erase", mail.decode()), Request("forget", mail.decode()))
+    for offset, request in enumerate(requests, start=1_000):
+        value, headers = request_to_record(request)
+        await run.feed([RawRecord(offset, 0, None, value, headers)], 1)
+    assert mail not in run.users
+    assert [json.loads(each.value or b"")["found"] for each in run.on("erasures")] == [True, True]
+
+
 async def test_what_only_looks_like_a_request_is_a_dead_letter() -> None:
     value, headers = request_to_record(Request("erase", "u"))
     run = Run(handler_with(None))
