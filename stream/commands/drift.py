@@ -17,6 +17,7 @@ from stream.drift import Drift
 from stream.models.wiring import drift_of
 from stream.reading import read_topic
 from stream.settings import Settings
+from stream.wiring import make_edge
 
 _HOUR_MS: Final = 3_600_000
 
@@ -130,12 +131,13 @@ async def _clicks(
 ) -> int:
     """Counts the clicks, and as outcome of each decision the first one of its user after it."""
     by_user: dict[str, list[tuple[int, Step]]] = {}
-    now_ms = wall_clock_ms()
+    now_ms, edge = wall_clock_ms(), make_edge(settings)
     async for record in read_topic(settings.connection, settings.clicks_topic):
         if record.timestamp_ms < since_ms:
             continue
         try:
-            user_id, _, step = parse_arrival(record.value, record.headers, now_ms)
+            given_id, _, step = parse_arrival(record.value, record.headers, now_ms)
+            user_id = edge(given_id)
         except BadEvent:
             continue
         by_user.setdefault(user_id, []).append((step.ts_ms, step))

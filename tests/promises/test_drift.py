@@ -30,9 +30,11 @@ async def drift(shop: Shop, *arguments: str) -> tuple[int, str, str]:
 
 
 async def test_ordinary_traffic_is_no_drift_to_the_command_and_to_the_worker(
-    make_shop, running, to_lines
+    make_shop, running, to_lines, tmp_path
 ) -> None:
-    shop = await make_shop()
+    key = tmp_path / "key"
+    key.write_bytes(b"decisions know pseudonyms only, clicks know ids")
+    shop = await make_shop(pseudonym_key_file=str(key))
     worker = await running(shop)
     code, _, complaint = await drift(shop)
     assert code == 2
