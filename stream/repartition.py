@@ -3,6 +3,9 @@
 The records of a source partition are sent in their order. Offsets are committed when everything
 before them is acknowledged, in a group of this pair of topics: a copy that was interrupted goes on
 where it was, and repeats at most what it had in hand. Repeated events are duplicates to a worker.
+
+A request for an erasure goes to every partition, behind all that lay before it in its own one. As
+one lay in each partition of the source, whatever is to be erased lies before one of them.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any, Final, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
+from clickpath.erasure import request_of
 from clickpath.errors import BadEvent, UsageError
 from clickpath.events import MAX_TS_MS
 from clickpath.wire import parse
@@ -36,12 +40,14 @@ class Copied:
         rekeyed: Those of them whose key is another one now.
         moved: Those of them that lie in a partition of another number now.
         no_events: Those of them that tell no user; they keep their key.
+        requests: Requests for an erasure, which go to every partition; not among the records.
     """
 
     records: int = 0
     rekeyed: int = 0
     moved: int = 0
     no_events: int = 0
+    requests: int = 0
 
 
 async def repartition(
@@ -91,7 +97,7 @@ async def repartition(
                 raise UsageError(f"there is no topic {topic} at {connection.bootstrap_servers}")
         partitions = [TopicPartition(source, n) for n in cluster.partitions_for_topic(source)]
         consumer.assign(partitions)
-        copy = _Copy(producer, target, by)
+        copy = _Copy(producer, target, sorted(cluster.partitions_for_topic(target)), by)
         ends = await consumer.end_offsets(partitions)
         while stop is None or not stop.is_set():
             fetched = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_BATCH_RECORDS)
@@ -112,29 +118,45 @@ async def _reached(consumer: AIOKafkaConsumer, ends: dict[TopicPartition, int]) 
 
 
 class _Copy:
-    def __init__(self, producer: AIOKafkaProducer, target: str, by: By) -> None:
+    def __init__(
+        self, producer: AIOKafkaProducer, target: str, partitions: Sequence[int], by: By
+    ) -> None:
         self.done = Copied()
         self._producer = producer
         self._target = target
+        self._partitions = partitions
         self._by = by
 
     async def write(self, fetched: Sequence[Sequence[ConsumerRecord]]) -> None:
         """Sends records, in order within a partition, and waits for their acknowledgements."""
         waiting: list[asyncio.Future[Any]] = []
-        numbers = [record.partition for records in fetched for record in records]
+        numbers: list[int] = []
+        requests: list[asyncio.Future[Any]] = []
         for records in fetched:
             for record in records:
-                sent = await self._producer.send(
-                    self._target,
-                    record.value,
-                    key=self._key(record),
-                    timestamp_ms=record.timestamp if record.timestamp > 0 else None,
-                    headers=list(record.headers),
-                )
-                waiting.append(sent)
+                if record.headers and request_of(record.value, record.headers) is not None:
+                    # What it erases may come to lie in any partition.
+                    requests += [await self._send(record, None, n) for n in self._partitions]
+                else:
+                    waiting.append(await self._send(record, self._key(record), None))
+                    numbers.append(record.partition)
         for number, sent in zip(numbers, await asyncio.gather(*waiting), strict=True):
             self.done.moved += sent.partition != number
         self.done.records += len(waiting)
+        self.done.requests += len(await asyncio.gather(*requests)) // len(self._partitions)
+
+    async def _send(
+        self, record: ConsumerRecord, key: bytes | None, partition: int | None
+    ) -> asyncio.Future[Any]:
+        sent: asyncio.Future[Any] = await self._producer.send(
+            self._target,
+            record.value,
+            key=key,
+            partition=partition,
+            timestamp_ms=record.timestamp if record.timestamp > 0 else None,
+            headers=list(record.headers),
+        )
+        return sent
 
     def _key(self, record: ConsumerRecord) -> bytes | None:
         key: bytes | None = record.key

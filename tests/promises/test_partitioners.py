@@ -11,9 +11,11 @@ from confluent_kafka import Producer
 from clickpath import simulation
 from clickpath.cli import main
 from clickpath.erasure import Request, request_to_record
+from clickpath.logs import RawLine
 from stream.batch.records import Chunk, RawRecord
 from stream.broker import TopicSpec, create_topics
 from stream.placement import Placement, partition_of
+from stream.repartition import repartition
 from tests.kafka.marks import on_both_brokers
 from tests.promises.shop import PARTITIONS, lines_of
 
@@ -94,6 +96,21 @@ async def test_a_librdkafka_producer_that_is_told_the_partitioner_is_no_cause_fo
     assert samples["placement_samples_total", "placed"] > 0
     assert ("placement_samples_total", "elsewhere") not in samples
     assert await worker.stop() == 0
+
+
+async def test_a_request_for_an_erasure_is_copied_to_every_partition(make_shop) -> None:
+    shop = await make_shop()
+    clicks, target = shop.settings.clicks_topic, "by-user"
+    await create_topics(shop.settings.connection, {target: TopicSpec(partitions=PARTITIONS)})
+    lines = lines_of(simulation.simulate(100, 5, seed=5))
+    value, headers = request_to_record(Request("erase", "u-1"))
+    await shop.produce([*lines, RawLine(None, value, headers, "")])
+
+    done = await repartition(shop.settings.connection, clicks, target, group="copy", by="user")
+    assert (done.records, done.requests, done.no_events) == (100, 1, 0)
+    copies = [each for each in await shop.on(target) if each.value == value]
+    assert sorted(each.partition for each in copies) == [*range(PARTITIONS)]
+    assert {each.headers for each in copies} == {headers}
 
 
 @pytest.mark.parametrize(
