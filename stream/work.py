@@ -45,8 +45,11 @@ class Work(dict[str, User]):
         user_id = request.user_id
         key = user_id.encode("utf-8")
         user = self.get(user_id)
-        state = user.state() if user is not None and user.changed else self._users.get(key)
-        if key in self.erased or state is None or offset <= state.stamp:
+        if user is not None and user.changed:
+            state: UserState | None = user.state()
+        else:
+            state = None if key in self.erased else self._users.get(key)
+        if state is None or offset <= state.stamp:
             return False, 0
         blank = state.path == EMPTY_PATH and not state.ledger
         if request.step == "forget" and not blank:

@@ -334,6 +334,27 @@ async def test_a_user_from_before_such_ids_were_refused_is_erased_too(
     assert [json.loads(each.value or b"")["found"] for each in run.on("erasures")] == [True, True]
 
 
+@pytest.mark.parametrize("chunk_size", [1, 3, 100])
+async def test_who_came_back_and_is_erased_again_within_a_chunk_is_gone(
+    values: Sequence[bytes], chunk_size: int
+) -> None:
+    user_id = json.loads(values[0])["user_id"]
+    mine = [value for value in values if json.loads(value)["user_id"] == user_id][:6]
+    erase, forget = (
+        RawRecord(0, 1_000, None, *request_to_record(Request(step, user_id)))
+        for step in ("erase", "forget")
+    )
+    first, second = records_of(mine[:3]), records_of(mine[3:])
+    records = [*first, erase, forget, *second, erase, forget]
+    run = Run(handler_with(None))
+    await run.feed([each._replace(offset=n) for n, each in enumerate(records)], chunk_size)
+
+    assert run.users == {}
+    receipts = [json.loads(each.value or b"") for each in run.on("erasures")]
+    assert [each["found"] for each in receipts] == [True] * 4
+    assert [each["events"] for each in receipts if each["step"] == "erase"] == [3, 3]
+
+
 async def test_what_only_looks_like_a_request_is_a_dead_letter() -> None:
     value, headers = request_to_record(Request("erase", "u"))
     run = Run(handler_with(None))
