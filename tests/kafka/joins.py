@@ -70,7 +70,7 @@ class Crew:
             self.asleep.append(worker)
         elif kind == "kill":
             await worker.kill()
-        elif code := await worker.stop(60):
+        elif code := await worker.stop():
             raise FatalError(f"a worker that was to leave ended with {code}\n{worker.log_tail(40)}")
         return kind
 
@@ -88,7 +88,7 @@ class Crew:
         for worker in self.asleep:
             os.kill(worker.pid, signal.SIGCONT)
         for worker in self.awake + self.asleep:
-            if code := await worker.stop(60):
+            if code := await worker.stop():
                 raise FatalError(f"a worker ended with {code}\n{worker.log_tail(40)}")
 
     async def kill(self) -> None:

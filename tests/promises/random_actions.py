@@ -119,7 +119,7 @@ class RandomActions(RuleBasedStateMachine):
     def stop(self) -> None:
         worker = next(each for each in self._workers if each not in self._paused)
         self._workers.remove(worker)
-        assert self._run(worker.stop(60)) in (0, -signal.SIGTERM), worker.log_tail(40)
+        assert self._run(worker.stop()) in (0, -signal.SIGTERM), worker.log_tail(40)
         self._did("stop")
 
     @precondition(lambda self: self._workers)
@@ -170,7 +170,7 @@ class RandomActions(RuleBasedStateMachine):
         self._workers = [each for each in self._workers if each not in ended]
         if not self._workers:
             self.start()
-        self._run(self._shop.handled(self._workers[-1], timeout_s=180))
+        self._run(self._shop.handled(self._workers[-1], timeout_s=300))
         while self._workers:
             self.stop()
         expected = self._run(Oracle(self._shop.settings).replay(self._lines))

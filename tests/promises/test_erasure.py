@@ -75,7 +75,7 @@ async def test_a_user_is_erased_everywhere_and_may_come_back_as_a_new_one(
     # Requests are records of the topic, too.
     shop.produced += 8
     await shop.handled(worker)
-    assert await worker.stop(60) == 0
+    assert await worker.stop() == 0
     state = (await users_on_changelog(shop.settings))[key]
     alone = await oracle(shop, lines_of(back))
     assert state.path == alone.run.users[key].path

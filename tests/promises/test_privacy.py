@@ -146,7 +146,7 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     await produce_compressed(shop, [*events(user), *lines_of(path), late])
     await shop.handled(worker)
     seen = "".join([await page(worker.pages, path) for path in ("health", "ready", "metrics")])
-    assert await worker.stop(60) == 0
+    assert await worker.stop() == 0
 
     decisions = await shop.on(shop.settings.decisions_topic)
     assert len(decisions) > 3

@@ -38,7 +38,7 @@ def test_a_small_log_is_learnt_in_the_time_given(
 ) -> None:
     train, test = small_log(tmp_path)
     command = ["benchmark", "diginetica", "--train", train, "--test", test]
-    assert main([*command, "--minutes", "0.05", "--threads", "1", "--json"]) == 0
+    assert main([*command, "--minutes", "0.3", "--threads", "1", "--json"]) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(record["test"]) == {"model", "knn", "fused"}
     assert record["test"]["model"]["mrr@20"] > 50
@@ -54,7 +54,7 @@ def test_an_item_that_only_the_newest_sessions_have_is_recommended(
         file.write("\nitem-1 new item-2" * 10)
     Path(test).write_text("item-1\tnew\n")
     command = ["benchmark", "diginetica", "--train", train, "--test", test]
-    assert main([*command, "--minutes", "0.05", "--threads", "1", "--json"]) == 0
+    assert main([*command, "--minutes", "0.3", "--threads", "1", "--json"]) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert record["test"]["model"]["mrr@20"] > 20
 
