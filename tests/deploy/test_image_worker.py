@@ -82,7 +82,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     (packages,) = (made("worker-packages").parent / "lib").glob("python3.*/site-packages")
     image = Image(tmp_path_factory.mktemp("image"), packages)
     probe = image.start(["true"])
-    _, said = probe.communicate(timeout=60)
+    _, said = probe.communicate(timeout=120)
     if probe.returncode != 0:
         pytest.skip(f"no overlay file system in a mount namespace here: {said.strip()}")
     return image
@@ -101,7 +101,7 @@ def test_the_image_has_no_torch_and_no_place_to_write_to(image: Image) -> None:
     assert image.run(["python", "-c", find]) == "None False\n"
     for place in ("/x", "/app/x", "/venv/x"):
         refused = image.start(["touch", place])
-        assert "Read-only file system" in refused.communicate(timeout=60)[1]
+        assert "Read-only file system" in refused.communicate(timeout=120)[1]
 
 
 def test_the_chart_runs_the_image_from_topics_to_interventions(image: Image, brokers: str) -> None:
@@ -130,7 +130,7 @@ def test_the_chart_runs_the_image_from_topics_to_interventions(image: Image, bro
         assert sent(port) > 0
     finally:
         running.terminate()
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=120)
     assert running.returncode == 0, err
     assert "Traceback" not in out + err
 

@@ -75,7 +75,7 @@ class Running:
 
     async def __aexit__(self, *_: object) -> None:
         self._finish.set()
-        await asyncio.wait([self._task], timeout=60)
+        await asyncio.wait([self._task], timeout=120)
 
     @property
     def clicks(self) -> int:
@@ -90,7 +90,7 @@ class Running:
 
     async def finish(self) -> int:
         self._finish.set()
-        return await asyncio.wait_for(self._task, 30)
+        return await asyncio.wait_for(self._task, 90)
 
 
 async def test_readers_that_come_and_go_archive_each_row_once(settings: Settings) -> None:
