@@ -83,9 +83,24 @@ class Membership:
         pass
 
     async def restore(
-        self, changelogs: Collection[TopicPartition], *, still_wanted: Callable[[], bool]
-    ) -> Mapping[TopicPartition, dict[bytes, bytes]]:
-        return {each: dict(self.stored) for each in changelogs}
+        self,
+        tables: Collection[KeyedTable[Any]],
+        numbers: Collection[int],
+        *,
+        still_wanted: Callable[[], bool],
+    ) -> bool:
+        for table in tables:
+            for number in numbers:
+                view = table.begin(number)
+                view.restored(
+                    [
+                        RawRecord(n, 0, key, value, ())
+                        for n, (key, value) in enumerate(self.stored.items())
+                    ],
+                    len(self.stored),
+                )
+                table.open(number, view)
+        return True
 
     def source_is_ready(self) -> None:
         pass
