@@ -58,20 +58,36 @@ def make_predictor(settings: Settings, encoder: Encoder) -> Predictor | None:
     Raises:
         ModelMismatch: The model does not fit the encoder or its own card.
         UsageError: Triton is named, and does not answer or has no such model.
-        ConfigError: Triton is named with files that cannot be read, or refuses them.
+        ConfigError: Settings of models that do not go together; or Triton is named with files that
+            cannot be read, or refuses them.
     """
+    _check_models(settings)
     if settings.model == "none":
         return None
     if settings.triton_url:
-        if settings.incremental:
-            raise ConfigError(
-                "CLICKPATH_INCREMENTAL is for the model in the process, but CLICKPATH_TRITON_URL "
-                f"is {settings.triton_url!r}"
-            )
         return _triton_predictor(settings, encoder)
     from serving.embedded import EmbeddedPredictor
 
     return EmbeddedPredictor(model_directory(settings), encoder, cache_bytes=cache_bytes(settings))
+
+
+def _check_models(settings: Settings) -> None:
+    """Refuses what would be ignored in silence, before anybody is asked."""
+    if settings.model_public_key_file and not settings.model_repository:
+        raise ConfigError(
+            "CLICKPATH_MODEL_PUBLIC_KEY_FILE is set, but not CLICKPATH_MODEL_REPOSITORY: "
+            "no signature would be checked"
+        )
+    if settings.triton_url and settings.model_repository:
+        raise ConfigError(
+            "CLICKPATH_TRITON_URL and CLICKPATH_MODEL_REPOSITORY are both set: versions of the "
+            "repository run inside the worker"
+        )
+    if settings.triton_url and settings.incremental:
+        raise ConfigError(
+            "CLICKPATH_INCREMENTAL is for the model in the process, but CLICKPATH_TRITON_URL "
+            f"is {settings.triton_url!r}"
+        )
 
 
 def cache_bytes(settings: Settings) -> int | None:

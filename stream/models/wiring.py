@@ -36,15 +36,10 @@ def switching(settings: Settings, predictor: Predictor | None) -> SwitchingPredi
     """What switches between versions, beginning with a predictor; None without a repository.
 
     Raises:
-        ConfigError: There is a repository, and no model to begin with, or one on Triton.
+        ConfigError: There is a repository, and no model to begin with.
     """
     if not settings.model_repository:
         return None
-    if settings.triton_url:
-        raise ConfigError(
-            "CLICKPATH_TRITON_URL and CLICKPATH_MODEL_REPOSITORY are both set: versions of the "
-            "repository run inside the worker"
-        )
     if predictor is None:
         raise ConfigError(
             "CLICKPATH_MODEL is 'none', but CLICKPATH_MODEL_REPOSITORY is set: "
