@@ -22,6 +22,9 @@ from clickpath.wire.payload import shown
 _REQUIRED: Final = ("id", "source", "type")
 _MAJOR: Final = "1"
 
+#: How the names of headers begin that say something of an event in binary mode, in lower case.
+PREFIXES: Final = ("ce_", "ce-")
+
 
 class Content(NamedTuple):
     """What a structured CloudEvent holds: a value, or bytes that are still to be read.
@@ -74,7 +77,7 @@ def envelope_of_headers(headers: Mapping[str, bytes]) -> Envelope | None:
     Raises:
         BadEvent: `not_utf8`, `unknown_version`, `missing_field` or `bad_timestamp`.
     """
-    for prefix in ("ce_", "ce-"):
+    for prefix in PREFIXES:
         if prefix + "specversion" in headers:
             return _envelope(
                 {

@@ -115,7 +115,7 @@ def _plain(headers: Headers) -> bool:
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     for name, value in pairs:
         lower = name.lower()
-        if lower.startswith(("ce_", "ce-")):
+        if lower.startswith(cloudevents.PREFIXES):
             return False
         if lower == _CONTENT_TYPE and _media_type((value or b"").decode("latin-1")) not in _PLAIN:
             return False
