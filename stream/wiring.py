@@ -83,11 +83,31 @@ def _check_models(settings: Settings) -> None:
             "CLICKPATH_TRITON_URL and CLICKPATH_MODEL_REPOSITORY are both set: versions of the "
             "repository run inside the worker"
         )
+    if settings.triton_url and settings.model not in ("shipped", "none"):
+        raise ConfigError(
+            f"CLICKPATH_TRITON_URL is {settings.triton_url!r} and CLICKPATH_MODEL is "
+            f"{settings.model!r}: only one of them can score"
+        )
+    if not settings.triton_url and (ignored := _changed(settings, "triton_")):
+        raise ConfigError(
+            f"CLICKPATH_{ignored[0].upper()} is {getattr(settings, ignored[0])!r}, but "
+            "CLICKPATH_TRITON_URL is not set: no Triton would be asked"
+        )
     if settings.triton_url and settings.incremental:
         raise ConfigError(
             "CLICKPATH_INCREMENTAL is for the model in the process, but CLICKPATH_TRITON_URL "
             f"is {settings.triton_url!r}"
         )
+
+
+def _changed(settings: Settings, prefix: str) -> list[str]:
+    """The settings of these names that are not at their default."""
+    fields = Settings.model_fields.items()
+    return [
+        name
+        for name, field in fields
+        if name.startswith(prefix) and getattr(settings, name) != field.default
+    ]
 
 
 def cache_bytes(settings: Settings) -> int | None:
