@@ -1,11 +1,12 @@
 """Paths a second of one model in this process and on Triton: the first part of `make bench`.
 
 Two sizes with random weights, which are as fast as trained ones: d=64 with 32 steps, d=128 with 50
-steps, two layers each. Calls have 1,024 full paths, as the worker's have at most, cut into batches
-of 64. The embedded predictor has one thread. Triton is a real one on the loopback with two
-instances of the model on the Python backend, of one thread each, once with both on one core
-(`triton_pps`: as much to compute with as the embedded one has), once free (`triton_free_pps`). The
-engines take turns; the last line is one JSON object.
+steps, two layers each. Calls have 1,024 full paths, as the worker's have at most. Both predictors
+cut them as they do in a worker: the embedded one into batches of 64, which stay in the caches of a
+core, the one for Triton into the 4 of 256 that may be in flight. The embedded one has one thread.
+Triton is a real one on the loopback with two instances of the model on the Python backend, of one
+thread each, once with both on one core (`triton_pps`: as much to compute with as the embedded one
+has), once free (`triton_free_pps`). The engines take turns; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -152,7 +153,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
     given = parser.parse_args()
     print(
-        f"calls of {_PATHS:,} paths in batches of 64, {given.runs} runs in turn;"
+        f"calls of {_PATHS:,} paths, in batches of 64 embedded and of 256 on Triton,"
+        f" {given.runs} runs in turn;"
         f" Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()},"
         f" load {os.getloadavg()[0]:.1f} before the start"
     )

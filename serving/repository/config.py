@@ -57,7 +57,7 @@ class ServingPlan:
 
     backend: Backend = "onnxruntime"
     instances: int = 2
-    max_batch: int = 64
+    max_batch: int = 256
     queue_delay_us: int = 500
     max_queue: int = 256
     queue_timeout_ms: int = 1_000

@@ -2,8 +2,9 @@
 
 The rules
 
-1.  A call has one deadline, for all its batches and retries together. Batches are no larger than
-    the model takes; a bounded number of them is in flight at once, which hides the transport.
+1.  A call has one deadline, for all its batches and retries together. A bounded number of batches
+    is in flight at once, which hides the transport; a call is cut into no more of them than that
+    where the model takes batches so large, for each costs the same, but not into crumbs.
 2.  A batch is sent again only when no server answered the first time, once, and within a budget.
 3.  When calls fail in a row a circuit breaker refuses further ones at once, and the fallback
     policy decides until the server has answered a knock and then a trial; see
@@ -19,6 +20,7 @@ import logging
 import random
 from array import array
 from collections.abc import Iterator, Sequence
+from math import ceil
 from typing import Final
 
 from clickpath.encoding import Encoder
@@ -47,6 +49,9 @@ from serving.triton.retries import RetryBudget
 logger = logging.getLogger(__name__)
 
 _RETRY_PAUSE_S: Final = 0.02
+
+#: A batch of fewer paths costs more on its way than it gains by running beside others.
+_LEAST_ROWS: Final = 64
 
 #: The outputs with one number a row.
 _NUMBERS: Final = frozenset({"purchase", *OTHER_BINARY_HEADS})
@@ -82,7 +87,7 @@ class TritonPredictor:
         model: str = "clickpath",
         version: int = 0,
         in_flight: int = 4,
-        most_rows: int = 64,
+        most_rows: int = 256,
         threshold: int = 3,
         pause_s: float = 2.0,
         wait_s: float = 30.0,
@@ -173,7 +178,8 @@ class TritonPredictor:
     async def _scores(self, paths: Sequence[array[int]], deadline_s: float) -> list[Scores]:
         results: list[Scores | None] = [None] * len(paths)
         ends_s = asyncio.get_running_loop().time() + deadline_s
-        left = batches(paths, self._steps, self._most_rows)
+        share = max(ceil(len(paths) / self._in_flight), _LEAST_ROWS)
+        left = batches(paths, self._steps, min(share, self._most_rows))
         askers = [
             asyncio.create_task(self._ask_for_some(left, results, ends_s))
             for _ in range(min(self._in_flight, len(paths)))
