@@ -60,6 +60,10 @@ BAD_EVENT_CODES = frozenset(
         "bad_timestamp",  # a time that cannot be read
         "future_timestamp",  # a time further ahead of now than clocks drift
         "personal_data",  # an id that looks like an e-mail address, a phone number or a card
+        "header_not_utf8",  # a header whose name is no UTF-8 text
+        "bad_checksum",  # a batch of records whose bytes are not those that were sent
+        "bad_compression",  # a batch that cannot be decompressed
+        "bad_batch",  # a batch that is not what it says of itself
     }
 )
 

@@ -41,7 +41,7 @@ from clickpath.wire import parse_arrival
 from clickpath.wire.records import decision_to_json, intervention_to_json
 from clickpath.wire.state import UserState
 from serving.predictor import Predictor
-from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.batch.records import Chunk, OutputRecord, RawRecord, Unreadable
 from stream.erasing import receipt_record
 from stream.returned import Returns
 from stream.spans import ChunkTrace, Headers
@@ -175,7 +175,8 @@ class Handler:
                     record.value, record.headers, now_ms, max_future_ms, personal
                 )
                 user = work[given_id]
-            except BadEvent as error:
+            except BadEvent as refusal:
+                error = record.error if isinstance(record, Unreadable) else refusal
                 request = request_of(record.value, record.headers) if record.headers else None
                 if request is not None:
                     outputs += self._erase(request, chunk, record, work, now_ms)

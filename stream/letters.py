@@ -2,13 +2,15 @@
 
 In a file a letter is one JSON object:
 
-    origin   {"topic", "partition", "offset"} of the record that was refused
+    origin   {"topic", "partition", "offset"} of the record that was refused; of a batch that could
+             not be read the first offset, and "last_offset"
     reason   the reason code
     error    the sentence
     key      text, {"hex": ...} for bytes that are no UTF-8 text, or null
     value    likewise
     headers  the record's own headers, pairs of name and content, likewise
-    left_out true if key, value and headers have to be fetched from the origin; else absent
+    left_out true if key, value and headers have to be fetched from the origin, as those of a batch
+             are in any case; else absent
 
 A record that does not fit on a topic even so - compressed, it may hold far more than the limit of
 its own topic - is cut down, and says so in the header `clickpath-cut-from-bytes`.
@@ -24,7 +26,7 @@ from clickpath.errors import UsageError
 from stream.batch.outputs import size_bytes
 from stream.batch.records import OutputRecord
 from stream.reading import StoredRecord
-from stream.returned import LEFT_OUT, PREFIX
+from stream.returned import LAST_OFFSET, LEFT_OUT, PREFIX
 
 #: What is left of a value, or a key, that is cut: enough to see what it is.
 _KEPT_BYTES: Final = 64 << 10
@@ -45,6 +47,7 @@ class Letter:
         own_headers: The headers that the record had before it was refused.
         where: Where the letter lies, for messages.
         left_out: Whether key, value and headers are not here but where the origin says.
+        last_offset: The last offset of a batch that could not be read; None for one record.
     """
 
     origin: tuple[str, int, int]
@@ -55,12 +58,24 @@ class Letter:
     own_headers: Headers
     where: str
     left_out: bool = False
+    last_offset: int | None = None
+
+    @property
+    def places(self) -> range:
+        """The offsets that it is about."""
+        first = self.origin[2]
+        return range(first, (first if self.last_offset is None else self.last_offset) + 1)
 
     def to_json(self) -> dict[str, object]:
         """The letter as it stands in a file."""
         topic, partition, offset = self.origin
         return {
-            "origin": {"topic": topic, "partition": partition, "offset": offset},
+            "origin": {
+                "topic": topic,
+                "partition": partition,
+                "offset": offset,
+                **({} if self.last_offset is None else {"last_offset": self.last_offset}),
+            },
             "reason": self.reason,
             "error": self.error,
             "key": text_of(self.key),
@@ -105,6 +120,7 @@ def letter_from_record(record: StoredRecord) -> Letter:
             int(ours[PREFIX + "origin-offset"]),
         )
         reason = ours[PREFIX + "reason"].decode()
+        last_offset = int(ours[LAST_OFFSET]) if LAST_OFFSET in ours else None
     except (KeyError, ValueError) as error:
         raise UsageError(f"{where} is no dead letter of Clickpath: {error}") from error
     return Letter(
@@ -112,10 +128,12 @@ def letter_from_record(record: StoredRecord) -> Letter:
         reason=reason,
         error=ours.get(PREFIX + "error", b"").decode("utf-8", "replace"),
         key=record.key,
-        value=record.value,
+        # The bytes of a batch are none of an event: its records are where it lies.
+        value=record.value if last_offset is None else b"",
         own_headers=tuple(h for h in record.headers if not h[0].startswith(PREFIX)),
         where=where,
-        left_out=LEFT_OUT in ours,
+        left_out=LEFT_OUT in ours or last_offset is not None,
+        last_offset=last_offset,
     )
 
 
@@ -139,6 +157,7 @@ def letter_from_json(fields: Any, where: str) -> Letter:
             where=where,
             # A line with a value has been mended.
             left_out=bool(fields.get("left_out")) and not fields["value"],
+            last_offset=None if "last_offset" not in origin else int(origin["last_offset"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{where} is no dead letter: {error!r}") from error

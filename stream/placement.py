@@ -16,7 +16,7 @@ from typing import Final
 from aiokafka.partitioner import murmur2
 
 from clickpath.erasure import HEADER
-from stream.batch.records import Chunk
+from stream.batch.records import Chunk, Unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class Placement:
         if partitions:
             records = chunk.records
             for record in records[:: -(-len(records) // _LOOKED_AT)]:
+                if isinstance(record, Unreadable):
+                    continue
                 if record.headers and any(name == HEADER for name, _ in record.headers):
                     # A request for an erasure lies in every partition, without a key.
                     continue

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Final, NamedTuple
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from clickpath.errors import UsageError
+from clickpath.errors import StateError, UsageError
+from stream.batch.reader import RawReader
+from stream.batch.records import RawRecord, Unreadable
 from stream.connection import Connection
 from stream.refusals import started
 
 #: How long to wait for records before looking again whether the end is reached.
-_WAIT_MS: Final = 200
+_WAIT_S: Final = 0.2
 
 #: How long a broker may take for a record before it counts as gone.
-_PATIENCE_MS: Final = 5_000
+_PATIENCE_S: Final = 5.0
+
+_CHUNK_RECORDS: Final = 5_000
 
 
 class StoredRecord(NamedTuple):
@@ -42,8 +46,13 @@ def _consumer(connection: Connection) -> AIOKafkaConsumer:
     )
 
 
-async def read_topic(connection: Connection, topic: str) -> AsyncIterator[StoredRecord]:
+async def read_topic(
+    connection: Connection, topic: str, *, whole: bool = False
+) -> AsyncIterator[StoredRecord]:
     """Yields every record of a topic, in order of offset within a partition.
+
+    A record with a header whose name is no UTF-8 comes with the name escaped. A batch that cannot
+    be read is logged with its place and passed over, unless the topic is wanted `whole`.
 
     The end of a partition is the larger one of what the broker lists and of the stable offset in
     its first answer to a fetch: some brokers list the base of the last batch. What is written
@@ -53,6 +62,7 @@ async def read_topic(connection: Connection, topic: str) -> AsyncIterator[Stored
         Unreachable: No broker can be spoken to.
         Denied: The user may not read it.
         UsageError: There is no such topic.
+        StateError: A batch cannot be read, and the topic is wanted whole.
     """
     async with started(_consumer(connection), connection) as consumer:
         # A consumer without a subscription knows no partitions of its own accord.
@@ -65,16 +75,18 @@ async def read_topic(connection: Connection, topic: str) -> AsyncIterator[Stored
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
         unseen, missing = set(partitions), set(partitions)
+        reader = RawReader(consumer)
         while missing:
-            fetched = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=5000)
+            taken = await reader.next(missing, _CHUNK_RECORDS, _WAIT_S)
             for partition in sorted(unseen):
                 mark = consumer.last_stable_offset(partition)
                 if mark is not None:
                     ends[partition] = max(ends[partition], mark)
                     unseen.remove(partition)
-            for records in fetched.values():
-                for record in records:
-                    yield _stored(record)
+            if taken is not None:
+                for record in taken[1]:
+                    if not _is_lost(record, whole):
+                        yield _stored(taken[0], record)
             for partition in missing - unseen:
                 if await consumer.position(partition) >= ends[partition]:
                     missing.remove(partition)
@@ -91,30 +103,43 @@ async def read_records(
         Denied: The user may not read one of the topics.
     """
     async with started(_consumer(connection), connection) as consumer:
+        reader = RawReader(consumer)
         for partition, offsets in wanted.items():
             consumer.assign([partition])
             begin = (await consumer.beginning_offsets([partition]))[partition]
             missing = sorted(each for each in offsets if each >= begin)
             while missing:
                 consumer.seek(partition, missing[0])
-                fetched = await consumer.getmany(timeout_ms=_PATIENCE_MS, max_records=5000)
-                records = fetched.get(partition)
-                if not records:
+                taken = await reader.next([partition], _CHUNK_RECORDS, _PATIENCE_S)
+                if taken is None:
                     break
                 chosen = set(missing)
-                for record in records:
-                    if record.offset in chosen:
-                        yield _stored(record)
-                missing = [each for each in missing if each > records[-1].offset]
+                for record in taken[1]:
+                    if record.offset in chosen and not _is_lost(record):
+                        yield _stored(partition, record)
+                last = taken[1][-1]
+                upto = last.last_offset if isinstance(last, Unreadable) else last.offset
+                missing = [each for each in missing if each > upto]
 
 
-def _stored(record: ConsumerRecord) -> StoredRecord:
+def _is_lost(record: RawRecord, whole: bool = False) -> bool:
+    """Whether it stands for a batch of which there is nothing to be had."""
+    lost = isinstance(record, Unreadable) and record.whole_batch
+    if lost and whole:
+        assert isinstance(record, Unreadable)
+        raise StateError(str(record.error))
+    return lost
+
+
+def _stored(partition: TopicPartition, record: RawRecord) -> StoredRecord:
+    if isinstance(record, Unreadable):
+        record = record.content
     return StoredRecord(
-        record.topic,
-        record.partition,
+        partition.topic,
+        partition.partition,
         record.offset,
-        record.timestamp,
+        record.timestamp_ms,
         record.key,
         record.value,
-        tuple(record.headers),
+        record.headers,
     )

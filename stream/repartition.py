@@ -15,19 +15,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from clickpath.erasure import request_of
 from clickpath.errors import BadEvent, UsageError
 from clickpath.events import MAX_TS_MS
 from clickpath.wire import parse
+from stream.batch.reader import RawReader
+from stream.batch.records import RawRecord, Unreadable
 from stream.connection import Connection
 from stream.refusals import started
 
 By = Literal["user", "key"]
 
 _BATCH_RECORDS: Final = 5_000
-_WAIT_MS: Final = 500
+_WAIT_S: Final = 0.5
 _MAX_REQUEST_BYTES: Final = 8 << 20
 
 
@@ -41,6 +43,7 @@ class Copied:
         moved: Those of them that lie in a partition of another number now.
         no_events: Those of them that tell no user; they keep their key.
         requests: Requests for an erasure, which go to every partition; not among the records.
+        unreadable: Offsets in batches that cannot be read, and are not copied.
     """
 
     records: int = 0
@@ -48,6 +51,7 @@ class Copied:
     moved: int = 0
     no_events: int = 0
     requests: int = 0
+    unreadable: int = 0
 
 
 async def repartition(
@@ -97,13 +101,15 @@ async def repartition(
                 raise UsageError(f"there is no topic {topic} at {connection.bootstrap_servers}")
         partitions = [TopicPartition(source, n) for n in cluster.partitions_for_topic(source)]
         consumer.assign(partitions)
+        reader = RawReader(consumer)
         copy = _Copy(producer, target, sorted(cluster.partitions_for_topic(target)), by)
         ends = await consumer.end_offsets(partitions)
         while stop is None or not stop.is_set():
-            fetched = await consumer.getmany(timeout_ms=_WAIT_MS, max_records=_BATCH_RECORDS)
-            if fetched:
-                await copy.write(list(fetched.values()))
-                await consumer.commit({tp: some[-1].offset + 1 for tp, some in fetched.items()})
+            taken = await reader.next(partitions, _BATCH_RECORDS, _WAIT_S)
+            if taken is not None:
+                partition, records = taken
+                await copy.write(partition.partition, records)
+                await consumer.commit({partition: await reader.position(partition)})
             # The end that some brokers list is that before the last batch: read until idle.
             elif stop is None and await _reached(consumer, ends):
                 break
@@ -127,38 +133,40 @@ class _Copy:
         self._partitions = partitions
         self._by = by
 
-    async def write(self, fetched: Sequence[Sequence[ConsumerRecord]]) -> None:
-        """Sends records, in order within a partition, and waits for their acknowledgements."""
+    async def write(self, partition: int, records: Sequence[RawRecord]) -> None:
+        """Sends records of a partition, in order, and waits for their acknowledgements."""
         waiting: list[asyncio.Future[Any]] = []
-        numbers: list[int] = []
         requests: list[asyncio.Future[Any]] = []
-        for records in fetched:
-            for record in records:
-                if record.headers and request_of(record.value, record.headers) is not None:
-                    # What it erases may come to lie in any partition.
-                    requests += [await self._send(record, None, n) for n in self._partitions]
-                else:
-                    waiting.append(await self._send(record, self._key(record), None))
-                    numbers.append(record.partition)
-        for number, sent in zip(numbers, await asyncio.gather(*waiting), strict=True):
-            self.done.moved += sent.partition != number
+        for each in records:
+            record = each.content if isinstance(each, Unreadable) else each
+            if isinstance(each, Unreadable) and each.whole_batch:
+                # It has been logged with its place.
+                self.done.unreadable += each.last_offset - each.offset + 1
+            elif record.headers and request_of(record.value, record.headers) is not None:
+                # What it erases may come to lie in any partition.
+                requests += [await self._send(record, None, n) for n in self._partitions]
+            else:
+                waiting.append(await self._send(record, self._key(record), None))
+        self.done.moved += sum(
+            each.partition != partition for each in await asyncio.gather(*waiting)
+        )
         self.done.records += len(waiting)
         self.done.requests += len(await asyncio.gather(*requests)) // len(self._partitions)
 
     async def _send(
-        self, record: ConsumerRecord, key: bytes | None, partition: int | None
+        self, record: RawRecord, key: bytes | None, partition: int | None
     ) -> asyncio.Future[Any]:
         sent: asyncio.Future[Any] = await self._producer.send(
             self._target,
             record.value,
             key=key,
             partition=partition,
-            timestamp_ms=record.timestamp if record.timestamp > 0 else None,
+            timestamp_ms=record.timestamp_ms if record.timestamp_ms > 0 else None,
             headers=list(record.headers),
         )
         return sent
 
-    def _key(self, record: ConsumerRecord) -> bytes | None:
+    def _key(self, record: RawRecord) -> bytes | None:
         key: bytes | None = record.key
         if self._by == "key":
             return key

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from clickpath.errors import StateError
 from stream.batch.reader import RawReader
 from stream.batch.table import View
 
@@ -38,6 +39,9 @@ async def read_changelogs(
 
     Returns:
         The number of records; None if they were not wanted any more.
+
+    Raises:
+        StateError: Some of them cannot be read.
     """
     begun = time.monotonic()
     consumer.assign(list(wanted))
@@ -56,11 +60,18 @@ async def read_changelogs(
             return None
         taken = reader.take(missing, _CHUNK_RECORDS)
         if taken is None:
+            if await reader.mend():
+                continue
             missing = {each for each in missing if not _at_end(reader, each, ends[each])}
             if missing:
                 await reader.wait(_WAIT_S)
             continue
         partition, chunk = taken
+        if reader.unreadable is not None:
+            raise StateError(
+                f"stored states cannot be read: {reader.unreadable.error}; a copy on another "
+                "broker may be sound: make it the leader of the partition"
+            )
         wanted[partition].restored(chunk, chunk[-1].offset + 1)
         records += len(chunk)
         # The heartbeat and everything else in this loop go on between chunks.

@@ -85,7 +85,7 @@ class Source:
                     await self._prepare()
                 elif (chunk := self._take()) is not None:
                     return chunk
-                else:
+                elif not await self._reader.mend():
                     await self._reader.wait(_IDLE_WAIT_S)
 
     def stop(self) -> None:

@@ -4,6 +4,9 @@ The way of a repair: `dlq list --out letters.jsonl` writes a JSON line for each 
 mends the `value` of it; `dlq redrive letters.jsonl` sends the mended lines to the topic that they
 came from. A line that is still no event is not sent, and said.
 
+A letter may be about a batch that could not be read: a redrive sends its records if they can be
+read by then, from a sound copy, say.
+
 A letter may be by reference, because its bytes may be personal: then the list tells where the
 original lies and shows nothing of it. `--originals` writes those that still lie there to the file,
 and a redrive fetches what it sends.
@@ -16,7 +19,7 @@ import json
 import sys
 from argparse import SUPPRESS
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +38,7 @@ from stream.commands.arguments import (
 )
 from stream.letters import Letter, letter_from_json, letter_from_record
 from stream.producing import produce
-from stream.reading import read_records, read_topic
+from stream.reading import StoredRecord, read_records, read_topic
 from stream.settings import Settings
 
 _SHOWN: Final = 20
@@ -98,20 +101,37 @@ async def _with_originals(settings: Settings, letters: Sequence[Letter]) -> list
     wanted: dict[TopicPartition, set[int]] = defaultdict(set)
     for letter in letters:
         if letter.left_out:
-            topic, partition, offset = letter.origin
-            wanted[TopicPartition(topic, partition)].add(offset)
+            topic, partition, _ = letter.origin
+            wanted[TopicPartition(topic, partition)].update(letter.places)
     if not wanted:
         return list(letters)
     found = {
         (each.topic, each.partition, each.offset): each
         async for each in read_records(settings.connection, wanted)
     }
-    return [
-        replace(each, key=there.key, value=there.value, own_headers=there.headers)
-        if each.left_out and (there := found.get(each.origin)) is not None
-        else each
-        for each in letters
-    ]
+    return [one for each in letters for one in _originals(each, found)]
+
+
+def _originals(
+    letter: Letter, found: Mapping[tuple[str, int, int], StoredRecord]
+) -> Iterator[Letter]:
+    """The letter with its original; of a batch, one for each record that can be read by now."""
+    topic, partition, _ = letter.origin
+    there = [found.get((topic, partition, offset)) for offset in letter.places]
+    if not letter.left_out or not any(there):
+        yield letter
+        return
+    for each in there:
+        if each is not None:
+            origin = (topic, partition, each.offset)
+            yield replace(
+                letter,
+                origin=origin,
+                key=each.key,
+                value=each.value,
+                own_headers=each.headers,
+                last_offset=None,
+            )
 
 
 def _list(letters: Sequence[Letter], out: Path | None, *, as_json: bool) -> int:
@@ -144,7 +164,10 @@ def _redrive(settings: Settings, letters: Sequence[Letter], *, dry_run: bool, as
     for letter in letters:
         if letter.left_out and letter.value in (None, b""):
             refused["gone"] += 1
-            print(f"{letter.where}  not sent: its original is gone", file=sys.stderr)
+            print(
+                f"{letter.where}  not sent: its original is gone, or cannot be read",
+                file=sys.stderr,
+            )
             continue
         try:
             click = parse(

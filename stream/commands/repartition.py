@@ -36,7 +36,8 @@ def repartition_topic(argv: Sequence[str]) -> int:
         {"from": options.source, "to": options.target, "by": options.by, **asdict(copied)},
         as_json=options.json,
     )
-    return 0
+    # Each has been logged with its place.
+    return 1 if copied.unreadable else 0
 
 
 async def _run(settings: Settings, source: str, target: str, by: str, *, follow: bool) -> Copied:

@@ -42,7 +42,7 @@ async def users_on_changelog(settings: Settings) -> dict[bytes, UserState]:
         StateError: A state that this version cannot read.
     """
     latest: dict[bytes, bytes] = {}
-    async for record in read_topic(settings.connection, settings.topics.changelog):
+    async for record in read_topic(settings.connection, settings.topics.changelog, whole=True):
         assert record.key is not None
         if record.value is None:
             latest.pop(record.key, None)

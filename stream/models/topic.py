@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clickpath.errors import StateError, UsageError
+from stream.batch.reader import RawReader
 from stream.models.evidence import Evidence, added
 from stream.models.record import ACTIVE_KEY, Standing, standing_from_json
 
@@ -23,7 +24,9 @@ logger = logging.getLogger(__name__)
 REPORT_PREFIX: Final = b"report/"
 
 #: How long the broker holds back an answer without records.
-_WAIT_MS: Final = 500
+_WAIT_S: Final = 0.5
+
+_CHUNK_RECORDS: Final = 1_000
 
 
 class Report(BaseModel):
@@ -102,6 +105,8 @@ class Follower:
         self._topic = topic
         self._known = known
         self._consumer: AIOKafkaConsumer | None = None
+        self._reader: RawReader | None = None
+        self._partitions: frozenset[TopicPartition] = frozenset()
 
     async def start(self) -> None:
         """Reads all that is on the topic now.
@@ -121,6 +126,7 @@ class Follower:
             )
         partitions = [TopicPartition(self._topic, number) for number in sorted(numbers)]
         consumer.assign(partitions)
+        self._reader, self._partitions = RawReader(consumer), frozenset(partitions)
         await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
         unseen = set(partitions)
@@ -134,11 +140,10 @@ class Follower:
 
     async def read(self) -> None:
         """Takes what has come; waits a moment when nothing has."""
-        assert self._consumer is not None
-        fetched = await self._consumer.getmany(timeout_ms=_WAIT_MS, max_records=1_000)
-        for records in fetched.values():
-            for record in records:
-                self._known.take(record.key, record.value)
+        assert self._reader is not None
+        taken = await self._reader.next(self._partitions, _CHUNK_RECORDS, _WAIT_S)
+        for record in taken[1] if taken else ():
+            self._known.take(record.key, record.value)
 
     async def stop(self) -> None:
         """Ends the connection."""
