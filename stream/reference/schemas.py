@@ -17,6 +17,7 @@ from clickpath.policy import KINDS
 from clickpath.suppression import SUPPRESSIONS
 from clickpath.vocabulary import ACTIONS
 from clickpath.wire.records import decision_schema
+from stream.returned import LAST_OFFSET
 
 Schema = dict[str, Any]
 
@@ -258,7 +259,10 @@ def _dead_letter_headers() -> Schema:
             "clickpath-error": _text("Why, as a sentence with the place. May quote the event."),
             **_origin(),
         },
-        **_missing(),
+        **{
+            **_missing(),
+            LAST_OFFSET: _number_text("The last offset of a whole batch that cannot be read."),
+        },
     )
 
 
