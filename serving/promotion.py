@@ -15,6 +15,30 @@ from clickpath.errors import ModelMismatch
 PROMOTION_FILE: Final = "promotion.json"
 
 
+class Gain(BaseModel):
+    """By how much a candidate is better in one figure, in the figure's own unit.
+
+    Attributes:
+        metric: Which, as head.figure.
+        by: On the hold-out as it is; below 0 it is worse; None where the labels do not allow it.
+        bounds: Between which it lies; None where there are too few users to tell.
+        confidence: Share of the draws of users within the bounds.
+        users: Of the hold-out, those with a label.
+        rows: Their paths with one.
+        draws: How often users were drawn.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str
+    by: float | None
+    bounds: tuple[float, float] | None
+    confidence: float
+    users: int
+    rows: int
+    draws: int
+
+
 class Promotion(BaseModel):
     """What stands in `promotion.json`.
 
@@ -29,6 +53,8 @@ class Promotion(BaseModel):
         thresholds: What the gate was set to, by name.
         held_out: What both were measured on: where it begins and ends, and how many paths.
         figures: By model - `candidate`, `champion` - and head, on the hold-out.
+        gain: In the figure in which the candidate has to be better; None where one of both has no
+            such figure, and in records from before it was kept.
         latency_ms: By model, of a batch on one thread.
         created_ms: When.
     """
@@ -45,6 +71,7 @@ class Promotion(BaseModel):
     thresholds: dict[str, float | str]
     held_out: dict[str, JsonValue]
     figures: dict[str, dict[str, dict[str, float | None]]]
+    gain: Gain | None = None
     latency_ms: dict[str, float]
     created_ms: int
 

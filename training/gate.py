@@ -1,7 +1,8 @@
 """The gate: whether a candidate is good enough to take the champion's place.
 
 Both are measured on the same paths, later than all that either has been trained on. The candidate
-has to be better in one figure, by a margin, and worse in none of the guards:
+has to be better in one figure, by a margin and for sure (`training.paired`), and worse in none of
+the guards:
 
     heads        the log loss of each head, or the hits among the first ten where it names tokens
     calibration  the expected calibration error of each head
@@ -21,13 +22,12 @@ from typing import Final
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
 from serving.graph import Graph
+from serving.promotion import Gain
 from training.dataset import Part
 from training.labels import HEAD
+from training.paired import improvement
 
 Figures = Mapping[str, Mapping[str, float]]
-
-#: Figures of which less is better; of all others more is.
-_LESS: Final = frozenset({"log_loss", "ece"})
 
 _BATCH: Final = 64
 _ROUNDS: Final = 30
@@ -39,7 +39,9 @@ class Thresholds:
 
     Attributes:
         metric: In what the candidate has to be better, as head.figure.
-        margin: By how much, in the figure's own unit.
+        margin: By how much, in the figure's own unit: the lower bound of the gain has to reach it.
+        confidence: Of the bounds, between 0 and 1; at 0.95 one equal candidate in forty would look
+            better than by 0.
         head_pct: By how many percent the figure of a head may be worse.
         calibration: By how much a head's calibration error may be greater.
         kept_pct: The least percentage of its score on the days before that a head keeps.
@@ -48,10 +50,15 @@ class Thresholds:
 
     metric: str = "next_action.log_loss"
     margin: float = 0.001
+    confidence: float = 0.95
     head_pct: float = 1.0
     calibration: float = 0.02
     kept_pct: float = 99.0
     latency_pct: float = 25.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise UsageError(f"the confidence is {self.confidence:g}, must be between 0 and 1")
 
     def record(self) -> dict[str, float | str]:
         """By name, for the record."""
@@ -62,6 +69,7 @@ def reasons_against(
     thresholds: Thresholds,
     champion: Figures,
     candidate: Figures,
+    gain: Gain | None,
     latency_ms: Mapping[str, float],
     kept: tuple[Figures, Figures] | None = None,
 ) -> list[str]:
@@ -71,20 +79,21 @@ def reasons_against(
         thresholds: What is asked for.
         champion: Its figures by head, on the hold-out.
         candidate: The same.
+        gain: Of the candidate in the metric; None where it has no such figure.
         latency_ms: Time of a batch, by "champion" and "candidate".
         kept: Figures on the days before, of the champion and of the candidate, if looked at.
 
     Raises:
         UsageError: The champion has no such metric.
     """
-    reasons = _not_better(thresholds, champion, candidate)
+    reasons = _not_better(thresholds, champion, gain)
     for head, figures in champion.items():
         theirs = candidate.get(head)
         if theirs is None:
             reasons.append(f"it has no head {head}")
             continue
         name = "log_loss" if "log_loss" in figures else "hr@10"
-        worse = _gain(name, theirs[name], figures[name]) / max(figures[name], 1e-9) * 100
+        worse = improvement(name, theirs[name], figures[name]) / max(figures[name], 1e-9) * 100
         if not worse <= thresholds.head_pct:
             reasons.append(
                 f"{head}.{name} is {theirs[name]:.4f}, the champion's {figures[name]:.4f}; "
@@ -106,26 +115,37 @@ def reasons_against(
     return reasons
 
 
-def _not_better(thresholds: Thresholds, champion: Figures, candidate: Figures) -> list[str]:
-    head, _, figure = thresholds.metric.partition(".")
-    try:
-        before = champion[head][figure]
-    except KeyError as error:
-        there = ", ".join(f"{of}.{name}" for of, names in champion.items() for name in names)
-        raise UsageError(f"there is no figure {thresholds.metric!r}, there are {there}") from error
-    after = candidate.get(head, {}).get(figure, float("nan"))
+def check_metric(metric: str, champion: Figures) -> None:
+    """Checks that the champion has the figure in which a candidate has to be better.
+
+    Raises:
+        UsageError: It has no such figure.
+    """
+    there = [f"{head}.{name}" for head, of in champion.items() for name in of if name != "n"]
+    if metric not in there:
+        raise UsageError(f"there is no figure {metric!r}, there are {', '.join(there)}")
+
+
+def _not_better(thresholds: Thresholds, champion: Figures, gain: Gain | None) -> list[str]:
+    metric, asked = thresholds.metric, f"{thresholds.margin:g} better is asked for"
+    check_metric(metric, champion)
+    head, _, figure = metric.partition(".")
+    before = champion[head][figure]
+    if gain is None or gain.by is None:
+        return [f"{metric} is not known of it, the champion's is {before:.4f}; {asked}"]
+    if gain.bounds is None:
+        return [
+            f"{metric} is better by {gain.by:.4f} than the champion's {before:.4f}, but "
+            f"{gain.users} users are too few to be sure; {asked}"
+        ]
+    low, high = gain.bounds
     # Written so that NaN fails it too.
-    if _gain(figure, before, after) >= thresholds.margin:
+    if low >= thresholds.margin:
         return []
     return [
-        f"{thresholds.metric} is {after:.4f}, the champion's {before:.4f}; "
-        f"{thresholds.margin:g} better is asked for"
+        f"{metric} is better by {gain.by:.4f} than the champion's {before:.4f}, at "
+        f"{100 * gain.confidence:g} % between {low:.4f} and {high:.4f}; {asked}, for sure"
     ]
-
-
-def _gain(figure: str, before: float, after: float) -> float:
-    """By how much it got better."""
-    return before - after if figure in _LESS else after - before
 
 
 def forgotten(before: Figures, after: Figures, least_pct: float) -> list[str]:

@@ -86,6 +86,7 @@ def _renewal(options: argparse.Namespace, command: str) -> Renewal:
         thresholds=Thresholds(
             metric=options.metric,
             margin=options.margin,
+            confidence=options.confidence,
             head_pct=options.head_pct,
             calibration=options.calibration,
             kept_pct=options.kept_pct,
@@ -120,6 +121,7 @@ def _parser() -> CommandParser:
     gate = parser.add_argument_group("gate").add_argument
     gate("--metric", default="next_action.log_loss", help="head.figure; default %(default)s")
     gate("--margin", type=float, default=0.001, help="how much better it must be; default 0.001")
+    gate("--confidence", type=float, default=0.95, help="how sure of that; default 0.95")
     gate("--head-pct", type=float, default=1.0, help="how much worse a head may be; default 1 %%")
     gate("--calibration", type=float, default=0.02, help="likewise its ece; default 0.02 more")
     gate("--kept-pct", type=float, default=99.0, help="kept on the days before; default 99 %%")
@@ -138,6 +140,10 @@ def _tell(renewed: Renewed, out: str) -> None:
             _print(renewed.before[name], renewed.after[name])
     took_ms, promotion = renewed.promotion.latency_ms, renewed.promotion
     print(f"  a batch         {took_ms['champion']:.2f} -> {took_ms['candidate']:.2f} ms")
+    if (gain := promotion.gain) is not None and gain.by is not None:
+        low, high = gain.bounds or (float("nan"), float("nan"))
+        sure = f"{low:.4f} to {high:.4f} at {100 * gain.confidence:g} %, {gain.users} users"
+        print(f"  {gain.metric} better by {gain.by:.4f} ({sure})")
     print(f"{out}: trained in {renewed.seconds:.0f} s; the gate says {promotion.verdict}")
     for reason in promotion.reasons:
         print(f"  {reason}")

@@ -14,21 +14,23 @@ from pydantic import JsonValue
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
 from serving.card import Card, read_card, write_card
-from serving.promotion import Promotion, write_promotion
+from serving.promotion import Gain, Promotion, write_promotion
 from training.build import Recipe, build
 from training.calibration import calibrate, write_calibration
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.corpus import Corpus
 from training.dataset import Dataset
 from training.examples import PARTS
-from training.gate import Thresholds, finite, latency_ms, reasons_against
+from training.gate import Thresholds, check_metric, finite, latency_ms, reasons_against
 from training.heads import teachable, vocabulary_of
 from training.manifest import MANIFEST_FILE
 from training.model import PathModel
 from training.package import check_package, with_reference, write_package
+from training.paired import gain
 from training.predict import measure, predict
 from training.refresh import Figures, refreshed
 from training.run import EXAMPLES_FOLDER
+from training.said import Asked
 from training.train import Progress, TrainConfig, train
 
 Method = Literal["lora", "full"]
@@ -84,7 +86,8 @@ def execute(renewal: Renewal, say: Callable[[str], None], show: Progress) -> Ren
     """Trains a candidate, and writes it with the verdict of the gate, whatever that is.
 
     Raises:
-        UsageError: The corpus cannot be used, or a refresh has no old examples.
+        UsageError: The corpus cannot be used, a refresh has no old examples, or the champion has no
+            such figure as the gate asks for.
         ModelMismatch: There is no champion in the run, or it is of another encoder.
     """
     torch.set_num_threads(renewal.threads)
@@ -95,7 +98,9 @@ def execute(renewal: Renewal, say: Callable[[str], None], show: Progress) -> Ren
     tests = {"new": new.part("test")}
     if old is not None:
         tests["old"] = old.part("test")
-    before = {name: measure(part, predict(model, part)) for name, part in tests.items()}
+    said_before = {name: predict(model, part) for name, part in tests.items()}
+    before = {name: measure(part, said_before[name]) for name, part in tests.items()}
+    check_metric(renewal.thresholds.metric, before["new"])
     began_s = monotonic()
     if old is not None:
         steps = _epochs_of(card) * -(-len(old.part("train")) // renewal.loop.batch)
@@ -106,7 +111,10 @@ def execute(renewal: Renewal, say: Callable[[str], None], show: Progress) -> Ren
     seconds = monotonic() - began_s
     say("calibrating and exporting the candidate")
     write_calibration(calibrate(model, new.part("valid")), out)
-    after = {name: measure(part, predict(model, part)) for name, part in tests.items()}
+    said = {name: predict(model, part) for name, part in tests.items()}
+    after = {name: measure(part, said[name]) for name, part in tests.items()}
+    metric, confidence = renewal.thresholds.metric, renewal.thresholds.confidence
+    better = gain(metric, Asked.of(tests["new"]), said_before["new"], said["new"], confidence)
     save_checkpoint(model, encoder, out)
     data = _data(card, new, renewal.method)
     made = write_package(model, encoder, out, renewal.command, data)
@@ -117,7 +125,7 @@ def execute(renewal: Renewal, say: Callable[[str], None], show: Progress) -> Ren
     made = with_reference(made, model, tests["new"], out)
     made = made.model_copy(update={"metrics": metrics})
     write_card(made, out)
-    promotion = _judged(renewal, (card, made), before, after, new)
+    promotion = _judged(renewal, (card, made), before, after, better, new)
     write_promotion(promotion, out)
     return Renewed(promotion, before, after, seconds)
 
@@ -127,12 +135,15 @@ def _judged(
     cards: tuple[Card, Card],
     before: Mapping[str, Figures],
     after: Mapping[str, Figures],
+    better: Gain | None,
     new: Dataset,
 ) -> Promotion:
     part, time = new.part("test"), new.manifest.time
     took_ms = latency_ms(renewal.run, renewal.out, renewal.encoder, part)
     kept = (before["old"], after["old"]) if "old" in before else None
-    reasons = reasons_against(renewal.thresholds, before["new"], after["new"], took_ms, kept)
+    reasons = reasons_against(
+        renewal.thresholds, before["new"], after["new"], better, took_ms, kept
+    )
     seen = cards[0].data.get("time")
     return Promotion(
         candidate=cards[1].digest,
@@ -149,6 +160,7 @@ def _judged(
             "champion_until_ms": seen.get("test_from_ms") if isinstance(seen, dict) else None,
         },
         figures={"champion": finite(before["new"]), "candidate": finite(after["new"])},
+        gain=better,
         latency_ms=took_ms,
         created_ms=renewal.now_ms,
     )

@@ -12,7 +12,7 @@ from clickpath.simulation import simulate
 from clickpath.simulation.traffic import START_MS
 from clickpath.wire import click_to_json
 from serving.card import read_card
-from serving.promotion import read_promotion
+from serving.promotion import Gain, read_promotion
 from serving.versions import VersionFolder
 from training.corpus import LogFile
 from training.gate import Thresholds, reasons_against
@@ -32,17 +32,51 @@ def changed(head: str, **figures: float) -> dict[str, dict[str, float]]:
     return {**better, head: {**better[head], **figures}}
 
 
+def better_by(by: float, low: float, high: float) -> Gain:
+    return Gain(
+        metric="next_action.log_loss",
+        by=by,
+        bounds=(low, high),
+        confidence=0.95,
+        users=500,
+        rows=9_000,
+        draws=1_000,
+    )
+
+
+SURELY = better_by(0.05, 0.04, 0.06)
+
+
 def against(candidate: dict[str, dict[str, float]], **more: Any) -> list[str]:
-    return reasons_against(ASKED, CHAMPION, candidate, more.pop("latency", AS_FAST), **more)
+    latency, gain = more.pop("latency", AS_FAST), more.pop("gain", SURELY)
+    return reasons_against(ASKED, CHAMPION, candidate, gain, latency, **more)
 
 
 def test_a_candidate_that_is_better_by_the_margin_and_worse_in_nothing_passes() -> None:
     assert against(changed("next_action", log_loss=0.69)) == []
 
 
-@pytest.mark.parametrize("log_loss", [0.691, 0.70, 0.75, float("nan")])
-def test_one_that_is_not_better_by_the_margin_is_refused(log_loss: float) -> None:
-    assert "0.01 better is asked for" in against(changed("next_action", log_loss=log_loss))[0]
+@pytest.mark.parametrize(
+    ("gain", "reason"),
+    [
+        (better_by(0.03, 0.009, 0.05), "at 95 % between 0.0090 and 0.0500; 0.01 better is asked"),
+        (better_by(0.0, -0.001, 0.001), "better by 0.0000"),
+        (better_by(-0.05, -0.06, -0.04), "better by -0.0500"),
+        (better_by(0.5, float("nan"), 0.6), "between nan"),
+        (SURELY.model_copy(update={"bounds": None, "users": 12}), "12 users are too few"),
+        (SURELY.model_copy(update={"by": None, "bounds": None}), "is not known of it"),
+        (None, "is not known of it"),
+    ],
+)
+def test_one_that_is_not_better_by_the_margin_for_sure_is_refused(
+    gain: Gain | None, reason: str
+) -> None:
+    [said] = against(changed("next_action"), gain=gain)
+    assert reason in said
+
+
+def test_the_lower_bound_may_be_the_margin_itself() -> None:
+    assert against(changed("next_action"), gain=better_by(0.03, 0.01, 0.05)) == []
 
 
 @pytest.mark.parametrize(
@@ -74,7 +108,13 @@ def test_one_that_lost_a_head_is_slower_or_forgot_the_days_before_is_refused() -
 
 def test_a_metric_that_is_none_is_a_mistake_and_no_verdict() -> None:
     with pytest.raises(UsageError, match=r"no figure 'purchase.auc', there are next_action"):
-        reasons_against(Thresholds(metric="purchase.auc"), CHAMPION, CHAMPION, AS_FAST)
+        reasons_against(Thresholds(metric="purchase.auc"), CHAMPION, CHAMPION, None, AS_FAST)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -1.0, float("nan")])
+def test_a_confidence_is_between_0_and_1(confidence: float) -> None:
+    with pytest.raises(UsageError, match="must be between 0 and 1"):
+        Thresholds(confidence=confidence)
 
 
 # The command, on real trainings
@@ -117,6 +157,9 @@ def test_a_worse_candidate_is_refused_with_a_record_and_force_overrules_it_openl
     assert (record.verdict, record.forced) == ("refuse", False)
     assert record.champion == read_card(champion).digest
     assert record.candidate == read_card(out).digest
+    assert record.gain is not None
+    assert record.gain.bounds is not None
+    assert record.gain.bounds[1] < 0, "it is worse for sure"
     figures = record.figures
     assert (
         figures["candidate"]["next_action"]["log_loss"]
@@ -147,6 +190,11 @@ def test_a_better_candidate_becomes_a_version_with_its_record(
     assert record is not None
     assert (record.verdict, record.reasons, record.method) == ("promote", (), "full")
     assert card.data["refreshed"] == record.champion
+    assert record.gain is not None
+    assert record.gain.by is not None
+    assert record.gain.bounds is not None
+    low, high = record.gain.bounds
+    assert 0.001 <= low < record.gain.by < high
     assert record.held_out["champion_until_ms"] < record.held_out["from_ms"]  # type: ignore[operator]
 
 
