@@ -11,6 +11,7 @@ from clickpath import simulation
 from serving.card import read_card
 from serving.embedded import shipped_model
 from stream.models.record import ACTIVE_KEY
+from tests.kafka.marks import in_every_delivery
 from tests.promises.versions import models, trained_on_shuffled_labels, twin_of_shipped
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -39,7 +40,7 @@ async def records_of_active(shop) -> list[tuple[int, dict[str, object]]]:  # typ
     """What was written under `active`, with the broker's times."""
     return [
         (record.timestamp_ms, json.loads(record.value))
-        for record in await shop.on("models")
+        for record in await shop.on(shop.settings.models_topic)
         if record.key == ACTIVE_KEY
     ]
 
@@ -53,11 +54,12 @@ async def leading(workers) -> list:  # type: ignore[no-untyped-def,type-arg]
                 return found
 
 
+@in_every_delivery
 @pytest.mark.parametrize("how", ["in the shadow", "at 100 %"])
 async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_minute_by_itself(
-    make_shop, running, to_lines, tmp_path, bad, how
+    make_shop, running, to_lines, tmp_path, bad, how, delivery
 ) -> None:
-    shop = await make_shop(model_repository=str(tmp_path / "versions"))
+    shop = await make_shop(model_repository=str(tmp_path / "versions"), delivery=delivery)
     version = (await models(shop, "add", str(bad)))["version"]
     refused = await models(shop, "promote", version, fails=True)
     assert "the gate refuses" in refused["complaint"]
@@ -76,7 +78,8 @@ async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_min
     assert status["forced"] is True
 
     (began_ms, _), *_, (ended_ms, _) = await records_of_active(shop)
-    decisions = [(each.timestamp_ms, json.loads(each.value)) for each in await shop.on("decisions")]
+    recorded = await shop.on(shop.settings.decisions_topic)
+    decisions = [(each.timestamp_ms, json.loads(each.value)) for each in recorded]
     by_bad = [at_ms for at_ms, each in decisions if each["model"] == version]
     print(
         f"\nforced {how}: rolled back after {(ended_ms - began_ms) / 1000:.1f} s at {RATE} clicks "
@@ -87,10 +90,13 @@ async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_min
     assert all(at_ms < ended_ms + 20_000 for at_ms in by_bad)
 
 
+@in_every_delivery
 async def test_the_leading_worker_is_killed_and_the_bad_model_is_still_rolled_back(
-    make_shop, running, to_lines, tmp_path, bad
+    make_shop, running, to_lines, tmp_path, bad, delivery
 ) -> None:
-    shop = await make_shop(model_repository=str(tmp_path / "versions"), session_timeout_s="6")
+    shop = await make_shop(
+        model_repository=str(tmp_path / "versions"), session_timeout_s="6", delivery=delivery
+    )
     version = (await models(shop, "add", str(bad)))["version"]
     workers = [await running(shop), await running(shop)]
     leaders = await leading(workers)
@@ -125,6 +131,7 @@ async def test_a_candidate_that_cannot_be_loaded_is_rolled_back_and_the_champion
     assert status["phase"] == "rolled-back"
     assert "model.onnx has digest" in str(status["reason"])
     await shop.handled(worker)
-    assert {json.loads(each.value)["model"] for each in await shop.on("decisions")} == {
+    recorded = await shop.on(shop.settings.decisions_topic)
+    assert {json.loads(each.value)["model"] for each in recorded} == {
         read_card(shipped_model()).digest
     }

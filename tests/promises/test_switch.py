@@ -7,6 +7,7 @@ import pytest
 
 from clickpath import simulation
 from serving.embedded import shipped_model
+from tests.kafka.marks import in_every_delivery
 from tests.promises.versions import models, twin_of_shipped
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -14,10 +15,11 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 QUICK = ("--shadow-s", "1", "--steps", "10,50,100", "--step-s", "1", "--least-outcomes", "5")
 
 
+@in_every_delivery
 async def test_switches_under_load_lose_and_repeat_no_event(
-    make_shop, running, oracle, to_lines, prove_events, tmp_path
+    make_shop, running, oracle, to_lines, prove_events, tmp_path, delivery
 ) -> None:
-    shop = await make_shop(model_repository=str(tmp_path / "versions"))
+    shop = await make_shop(model_repository=str(tmp_path / "versions"), delivery=delivery)
     twin = (await models(shop, "add", str(twin_of_shipped(tmp_path / "twin"))))["version"]
     shipped = (await models(shop, "add", str(shipped_model())))["version"]
     # More than the switches take, on a slow machine too; they end it.
@@ -51,7 +53,8 @@ async def test_switches_under_load_lose_and_repeat_no_event(
     await shop.handled(workers[0])
     assert [await worker.stop() for worker in workers] == [0, 0]
 
-    decisions = [json.loads(record.value) for record in await shop.on("decisions")]
+    recorded = await shop.on(shop.settings.decisions_topic)
+    decisions = [json.loads(record.value) for record in recorded]
     scored = [each["model"] for each in decisions if each["scores"] is not None]
     by_id = await shop.interventions()
     print(
