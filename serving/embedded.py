@@ -61,7 +61,7 @@ class EmbeddedPredictor:
         threads: Threads within one run. More than one may change the last bits of a score.
         every_head: Whether to ask all heads, candidates for the next item among them; by default
             only those that cost next to nothing beside the two that decisions need.
-        most_rows: Largest batch that is run at once.
+        most_rows: Most whole paths that are read at once.
         waiting_limit: Most calls in hand, the running one included.
         cache_bytes: Follow paths step by step, and keep so much of what is made of them; None
             reads each path as a whole. Only the heads that decisions need are asked.
@@ -85,9 +85,7 @@ class EmbeddedPredictor:
     ) -> None:
         assert cache_bytes is None or not every_head
         self._step_by_step = (
-            StepByStep(
-                directory, encoder, cache_bytes=cache_bytes, threads=threads, most_rows=most_rows
-            )
+            StepByStep(directory, encoder, cache_bytes=cache_bytes, threads=threads)
             if cache_bytes is not None
             else None
         )

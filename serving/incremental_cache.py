@@ -19,10 +19,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from clickpath.encoding import FEATURES
 from clickpath.errors import ConfigError
 from serving.cache_counts import CacheCounts
 from serving.incremental_graphs import Floats, Form, Ints
+from serving.incremental_paths import TOLD
 
 #: About what Python takes for an entry's key and its place in the order.
 _KEY_BYTES: Final = 200
@@ -39,7 +39,7 @@ class PathCache:
 
     Attributes:
         slots: Users that fit.
-        steps: By slot, the encoded steps that it stands for, (slots, FEATURES, reach).
+        told: By slot, the steps that it stands for, (slots, TOLD, reach); see `told_of`.
         followed: By slot, how many steps have been followed; the last of them lies in the ring at
             place `(followed - 1) % window`.
 
@@ -50,7 +50,7 @@ class PathCache:
     def __init__(self, form: Form, limit_bytes: int) -> None:
         self._form = form
         ring_bytes = form.layers * 2 * form.window * form.width * 4
-        self._slot_bytes = ring_bytes + FEATURES * form.reach * 8 + 8 + _KEY_BYTES
+        self._slot_bytes = ring_bytes + TOLD * form.reach * 8 + 8 + _KEY_BYTES
         self.slots = limit_bytes // self._slot_bytes
         if self.slots < 1:
             raise ConfigError(
@@ -60,7 +60,7 @@ class PathCache:
         rows = self.slots * form.window
         self._keys = [np.zeros((rows, form.width), np.float32) for _ in range(form.layers)]
         self._values = [np.zeros((rows, form.width), np.float32) for _ in range(form.layers)]
-        self.steps: Ints = np.zeros((self.slots, FEATURES, form.reach), np.int64)
+        self.told: Ints = np.zeros((self.slots, TOLD, form.reach), np.int64)
         self.followed: Ints = np.zeros(self.slots, np.int64)
         self._slot_of: OrderedDict[bytes, int] = OrderedDict()
         self._hits = self._misses = self._evictions = 0
@@ -79,13 +79,10 @@ class PathCache:
     def find(self, keys: Sequence[bytes]) -> Places:
         """The slots of users, -1 for those who have none; they are the last ones to make room."""
         slot_of = self._slot_of
-        slots = np.empty(len(keys), np.intp)
-        for n, key in enumerate(keys):
-            slot = slot_of.get(key, -1)
-            if slot >= 0:
-                slot_of.move_to_end(key)
-            slots[n] = slot
-        return slots
+        slots = [slot_of.get(key, -1) for key in keys]
+        for key in keys if min(slots) >= 0 else [key for key in keys if key in slot_of]:
+            slot_of.move_to_end(key)
+        return np.array(slots, np.intp)
 
     def count(self, hits: int, misses: int) -> None:
         """Counts paths by whether an entry was of use."""
@@ -93,53 +90,40 @@ class PathCache:
         self._misses += misses
 
     def claim(self, keys: Sequence[bytes]) -> Places:
-        """Slots for users, of whom there are at most `slots`: their own, a free or an old one."""
+        """Slots for users who have none, at most `slots` of them: free ones, or old ones."""
         slot_of = self._slot_of
         slots = np.empty(len(keys), np.intp)
         for n, key in enumerate(keys):
-            slot = slot_of.get(key, -1)
-            if slot < 0:
-                slot = len(slot_of)
-                if slot == self.slots:
-                    _, slot = slot_of.popitem(last=False)
-                    self._evictions += 1
-                slot_of[key] = slot
-            else:
-                slot_of.move_to_end(key)
-            slots[n] = slot
+            slot = len(slot_of)
+            if slot == self.slots:
+                _, slot = slot_of.popitem(last=False)
+                self._evictions += 1
+            slot_of[key] = slots[n] = slot
         return slots
 
-    def read(self, layer: int, slots: Places, followed: Ints) -> tuple[Floats, Floats]:
-        """Keys and values of the steps before one that is to be followed, oldest first.
+    def window(self, slots: Places, followed: Ints) -> Places:
+        """Where the rings hold the steps before one that is to be followed, oldest first.
 
         Args:
-            layer: From 1.
             slots: Shape (N,); what a slot of -1 gives has no meaning.
             followed: How many steps were followed by then, (N,).
 
         Returns:
-            Two arrays of shape (N, window, width); the last place is for the step to be followed.
+            Shape (N, window); the last place is for the step to be followed.
         """
+        return self.places(slots[:, None], followed[:, None] + np.arange(1 - self._form.window, 1))
+
+    def places(self, slots: Places, step: Ints) -> Places:
+        """Where the rings hold steps of users, counted from 0."""
         window = self._form.window
-        rows = self._rows(slots, followed[:, None] + np.arange(1 - window, 1))
-        return self._keys[layer - 1].take(rows, 0), self._values[layer - 1].take(rows, 0)
+        places: Places = slots * window + step % window
+        return places
 
-    def write(self, layer: int, slots: Places, step: Ints, key: Floats, value: Floats) -> None:
-        """Puts keys and values of steps into the rings.
+    def read(self, layer: int, places: Places) -> tuple[Floats, Floats]:
+        """Keys and values of a layer, from 1, in places of any shape: one of (..., width) each."""
+        return self._keys[layer - 1].take(places, 0), self._values[layer - 1].take(places, 0)
 
-        Args:
-            layer: From 1.
-            slots: Shape (N,).
-            step: Which step of its user each is, counted from 0, (N,).
-            key: Shape (N, width).
-            value: The same.
-        """
-        rows = self._rows(slots, step)
-        self._keys[layer - 1][rows] = key
-        self._values[layer - 1][rows] = value
-
-    def _rows(self, slots: Places, step: Ints) -> Ints:
-        window = self._form.window
-        first = slots.reshape(-1, *[1] * (step.ndim - 1)) * window
-        rows: Ints = first + step % window
-        return rows
+    def write(self, layer: int, places: Places, key: Floats, value: Floats) -> None:
+        """Puts keys and values of a layer, from 1, into places (N,); both are (N, width)."""
+        self._keys[layer - 1][places] = key
+        self._values[layer - 1][places] = value

@@ -16,28 +16,11 @@ import onnxruntime
 
 from serving.incremental_cache import Places
 from serving.incremental_graphs import Floats, Form, Ints, StepGraphs, Window
+from serving.incremental_paths import Newest
 from serving.outputs import Outputs
-
-_ITEM, _POSITION = 1, 5
 
 #: Keys and values of the window before some steps, by layer; see `PathCache.read`.
 Read = Callable[[int], tuple[Floats, Floats]]
-
-
-class Newest(NamedTuple):
-    """The newest steps of paths, as far as a model looks, the last one last.
-
-    Attributes:
-        steps: Shape (N, FEATURES, reach); zeros before the first step.
-        lengths: How many of them have to be followed where nothing is known, (N,), from 1.
-    """
-
-    steps: Ints
-    lengths: Ints
-
-    def of(self, rows: Places) -> Newest:
-        """Those of some paths."""
-        return Newest(self.steps[rows], self.lengths[rows])
 
 
 class Made(NamedTuple):
@@ -52,36 +35,6 @@ class Made(NamedTuple):
     steps: Ints
     key: Floats
     value: Floats
-
-
-def newest_of(encoded: Ints, form: Form) -> Newest:
-    """The newest steps of encoded paths, (N, FEATURES, steps) with padding at the end."""
-    reach, steps = form.reach, encoded.shape[2]
-    lengths = np.count_nonzero(encoded[:, 0], axis=1)
-    if (lengths == steps).all():
-        newest = encoded[:, :, -reach:].copy()
-    else:
-        at = lengths[:, None] + np.arange(-reach, 0)  # (N, reach)
-        newest = np.take_along_axis(encoded, np.maximum(at, 0)[:, None], 2)
-        newest *= (at >= 0)[:, None]
-    np.minimum(newest[:, _POSITION], form.context, out=newest[:, _POSITION])
-    return Newest(newest, np.clip(lengths, 1, form.asked(0)))
-
-
-def continues(newest: Ints, earlier: Ints, new: int, form: Form) -> npt.NDArray[np.bool_]:
-    """Which paths are earlier ones with so many steps more, as far as it can make a difference.
-
-    Args:
-        newest: Shape (N, FEATURES, reach).
-        earlier: The same of the earlier ones.
-        new: How many steps more.
-        form: How far the model looks at a step, and how far at its item only.
-    """
-    end, first = form.reach - new, form.context - 1
-    items: npt.NDArray[np.bool_] = newest[:, _ITEM, :first] == earlier[:, _ITEM, new : first + new]
-    whole = newest[:, :, first:end] == earlier[:, :, first + new :]
-    same: npt.NDArray[np.bool_] = items.all(1) & whole.all((1, 2))
-    return same
 
 
 def follow_one(
@@ -100,9 +53,10 @@ def follow_one(
         graphs: Of the model.
         options: For runs that can be told to stop.
     """
-    form, steps = graphs.form, newest.steps
+    form = graphs.form
     one = np.ones_like(followed)
-    x, key, value = graphs.first(steps[:, :, -1], steps[:, _ITEM, -form.context :], options)
+    step = newest.steps(np.arange(len(one)), one - 1)
+    x, key, value = graphs.first(step, newest.told[:, 0, -form.context :], options)
     made = [Made(one, key, value)]
     seen = np.minimum(followed + 1, form.window)
     for layer in range(1, form.layers + 1):
@@ -134,11 +88,12 @@ def follow_many(
         graphs: Of the model.
         options: For runs that can be told to stop.
     """
-    form, steps = graphs.form, newest.steps
+    form = graphs.form
     path, place = _newest(new)
-    at = form.reach - new[path] + place
-    nearby = at[:, None] + np.arange(1 - form.context, 1)
-    x, key, value = graphs.first(steps[path, :, at], steps[path[:, None], _ITEM, nearby], options)
+    back = new[path] - 1 - place
+    nearby = form.reach - 1 - back[:, None] + np.arange(1 - form.context, 1)
+    items = newest.told[path[:, None], 0, nearby]
+    x, key, value = graphs.first(newest.steps(path, back), items, options)
     made = [Made(new, key, value)]
     for layer in range(1, form.layers + 1):
         count = np.minimum(new, form.asked(layer))
@@ -194,6 +149,9 @@ def kept_of(made: Made, chosen: Places, window: int) -> tuple[Places, Ints, Floa
         chosen: The paths that are kept, as places; shape (K,).
         window: How many steps a ring holds.
     """
+    if len(made.key) == len(made.steps):  # one of each
+        number = np.arange(len(chosen))
+        return number, np.zeros_like(number), made.key[chosen], made.value[chosen]
     path, place = _newest(made.steps)
     back = made.steps[path] - 1 - place
     number = np.full(len(made.steps), -1)

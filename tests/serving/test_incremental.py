@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from clickpath.encoding import FEATURES, Encoder
@@ -120,20 +121,44 @@ def test_what_is_said_is_the_same_bits_whatever_the_cache_holds(
     assert (counts.evictions > 0) == (cache_bytes < ROOM)
 
 
-@pytest.mark.parametrize("together", [1, 2, 7, 64])
+@pytest.mark.parametrize("together", [1, 2, 7, 64, 1_024])
 def test_what_is_said_does_not_depend_on_who_else_is_asked_about(
     followed: StepByStep, shoppers: Shoppers, together: int
 ) -> None:
-    users = [b"%d" % n for n in range(64)]
+    users = [b"%d" % n for n in range(max(64, together))]
     for n, user in enumerate(users):
         shoppers.click(user, 1 + n % 60)
     paths = shoppers.encoded(users)
-    whole = followed.outputs(paths)
+    pieces = [range(n, min(n + together, len(users))) for n in range(0, len(users), together)]
 
-    pieces = [followed.outputs(paths[n : n + together]) for n in range(0, 64, together)]
+    in_pieces = [followed.outputs(paths[rows], [users[n] for n in rows]) for rows in pieces]
 
-    joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in whole}
-    assert same_bits(joined, whole)
+    joined = {name: np.concatenate([piece[name] for piece in in_pieces]) for name in in_pieces[0]}
+    mixed = np.random.default_rng(1).permutation(len(users))
+    for name, of in followed.outputs(paths[mixed]).items():
+        assert of.tobytes() == joined[name][mixed].tobytes()
+    for name, of in Graph(shipped_model(), shoppers.encoder).run(paths).items():
+        np.testing.assert_allclose(joined[name], of, atol=1e-5)
+
+
+@pytest.mark.parametrize("users", [1, 50, 100, 300])
+def test_each_click_of_a_call_goes_on_from_the_one_before(
+    followed: StepByStep, shoppers: Shoppers, users: int
+) -> None:
+    keys, paths = [], []
+    for _ in range(5):
+        for n in range(users):
+            shoppers.click(b"%d" % n)
+            keys.append(b"%d" % n)
+            encoded = shoppers.encoded(keys[-1:])
+            paths.append(array("q", encoded.tobytes()))
+    options = onnxruntime.RunOptions()
+
+    assert followed.score(paths, keys, options) == followed.score(paths, None, options)
+    # Paths of one piece are looked up before any of them is kept.
+    assert followed.counts().misses == users * (5 if users == 1 else 2 if users == 50 else 1)
+    shoppers.click(b"0")
+    assert hits_of(followed, shoppers, [b"0"]) == 1
 
 
 @pytest.mark.parametrize("length", [1, 2, 16, 17, 33, 48, 49, 50, 51, 120])
