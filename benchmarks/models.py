@@ -39,7 +39,7 @@ from serving.predictor import Predictor
 from serving.repository.config import ServingPlan
 from serving.repository.versions import DEFAULT_NAME, add_version
 from serving.triton.address import Address
-from serving.triton.predictor import TritonPredictor
+from serving.triton.predictor import connect
 from training.form import ModelConfig
 from training.lookup import Vocabulary
 from training.model import PathModel
@@ -126,7 +126,7 @@ async def _measured(size: Size, runs: int, seconds: float) -> dict[str, float]:
         encoder = make_model(size, Path(model))
         paths = make_paths(encoder)
         with served(Path(model), Path(repository)) as server:
-            triton = TritonPredictor(Address(url=server.url), encoder)
+            triton = connect(Address(url=server.url), encoder)
             engines: dict[str, Predictor] = {
                 "embedded": EmbeddedPredictor(Path(model), encoder),
                 "triton": triton,

@@ -130,17 +130,24 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _check_signature(directory: Path, text: bytes, public_key: Ed25519PublicKey) -> None:
+def signed_by(public_key: Ed25519PublicKey, signature: str, text: bytes) -> bool:
+    """Whether hexadecimal digits are a key's signature over some bytes."""
     from cryptography.exceptions import InvalidSignature
 
-    path = directory / SIGNATURE_FILE
-    signature = _read(path).decode("ascii", errors="replace").strip()
     try:
         public_key.verify(bytes.fromhex(signature), text)
-    except (InvalidSignature, ValueError) as error:
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _check_signature(directory: Path, text: bytes, public_key: Ed25519PublicKey) -> None:
+    path = directory / SIGNATURE_FILE
+    signature = _read(path).decode("ascii", errors="replace").strip()
+    if not signed_by(public_key, signature, text):
         raise ModelMismatch(
             f"{path} is no signature of the manifest by the configured key: {signature[:16]!r}"
-        ) from error
+        )
 
 
 def _names(directory: Path) -> Iterator[str]:

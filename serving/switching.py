@@ -9,7 +9,8 @@ Rules
 2.  Scores say which model they come from, so that a switch may come between any two calls.
 3.  The candidate is asked first and for half of the time. If it fails, the champion scores its
     paths in the time that is left, so that a candidate costs no answer and no deadline.
-4.  A candidate that fails `FAILURES_IN_A_ROW` times in a row is not asked any more.
+4.  A candidate that fails `FAILURES_IN_A_ROW` times in a row is not asked any more. A failure of
+    its server's is not its own: where the champion cannot be asked either, it does not count.
 5.  A model that is put aside is closed when the calls that it has in hand have ended.
 """
 
@@ -22,7 +23,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from clickpath.errors import PredictorError
+from clickpath.errors import PredictorError, PredictorUnavailable
 from clickpath.ids import draw
 from clickpath.scores import Scores
 from serving.cache_counts import CacheCounts, CountsCache
@@ -95,6 +96,12 @@ class Version:
         self.paths += len(paths)
         self.in_a_row = 0
         return [replace(scores, model=digest) for scores in answers]
+
+    def excuse(self) -> None:
+        """Takes its last failure from the counts."""
+        self.calls -= 1
+        self.failures -= 1
+        self.in_a_row -= 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,7 +190,14 @@ class SwitchingPredictor:
             if rest:
                 left_s = deadline_s - (asyncio.get_running_loop().time() - begun_s)
                 some = [paths[n] for n in rest]
-                answers = await champion.predict(some, max(left_s, 0.0), [keys[n] for n in rest])
+                try:
+                    answers = await champion.predict(
+                        some, max(left_s, 0.0), [keys[n] for n in rest]
+                    )
+                except PredictorUnavailable:
+                    if theirs and not results:
+                        candidacy.version.excuse()
+                    raise
                 results.update(zip(rest, answers, strict=True))
         return [results[n] for n in range(len(paths))]
 

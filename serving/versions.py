@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Final, Protocol
@@ -47,8 +47,47 @@ VERSION_FILES: Final = (
 _VERSION: Final = re.compile(r"[0-9a-f]{16}")
 
 
+class Versions(Protocol):
+    """The versions that workers may be told to use, by their digests."""
+
+    folder: Path
+
+    def versions(self) -> list[str]:
+        """The versions, oldest first.
+
+        Raises:
+            UsageError: The folder cannot be read.
+        """
+        ...
+
+    def has(self, version: str) -> bool:
+        """Whether there is such a version."""
+        ...
+
+    def directory(self, version: str) -> Path:
+        """Where a version lies."""
+        ...
+
+    def checked(self, version: str) -> tuple[Path, Card]:
+        """The directory of a version, and its card.
+
+        Raises:
+            ModelMismatch: There is none, or it is not what its manifest says.
+        """
+        ...
+
+    def keep(self, versions: Collection[str]) -> None:
+        """Has whoever serves the versions load these, and no others, from the next load on.
+
+        Raises:
+            ModelMismatch: One of them is not there.
+            UsageError: What says so cannot be written.
+        """
+        ...
+
+
 class VersionFolder:
-    """A folder of versions.
+    """A folder of versions for workers that run them themselves; see `Versions`.
 
     Args:
         folder: It; need not be there before the first version.
@@ -82,6 +121,13 @@ class VersionFolder:
     def has(self, version: str) -> bool:
         """Whether there is such a version."""
         return bool(_VERSION.fullmatch(version)) and (self.folder / version).is_dir()
+
+    def directory(self, version: str) -> Path:
+        """Where a version lies."""
+        return self.folder / version
+
+    def keep(self, versions: Collection[str]) -> None:
+        """Nothing: a worker loads what it needs, and no one else has to be told."""
 
     def checked(self, version: str) -> tuple[Path, Card]:
         """The directory of a version, and its card.
@@ -148,6 +194,10 @@ class ModelSource(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Frees what its versions share, once they are closed."""
+        ...
+
 
 class EmbeddedSource:
     """Versions of a repository, run in this process.
@@ -161,7 +211,7 @@ class EmbeddedSource:
 
     def __init__(
         self,
-        repository: VersionFolder,
+        repository: Versions,
         encoder: Encoder,
         given: Mapping[str, Path] | None = None,
         *,
@@ -175,6 +225,9 @@ class EmbeddedSource:
     async def load(self, version: str) -> Predictor:
         """See `ModelSource`; in a thread, because a graph takes a while to be built and run."""
         return await asyncio.to_thread(self._load, version)
+
+    async def close(self) -> None:
+        """Nothing: each version has its own thread."""
 
     def _load(self, version: str) -> Predictor:
         from serving.embedded import EmbeddedPredictor

@@ -117,7 +117,8 @@ class Settings(BaseModel):
     )
     triton_version: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="Version of the model in Triton; 0 takes the newest at the start, for good.",
+        description="Version of the model in Triton, for good, or with a model repository until "
+        "another is promoted; 0 takes the newest at the start, with a repository the first one.",
     )
     triton_ca_file: str = Field(
         "", description="Certificates, as PEM, that may vouch for Triton; empty without TLS."
@@ -131,8 +132,9 @@ class Settings(BaseModel):
     )
     model_repository: str = Field(
         "",
-        description="Folder of model versions; a worker that has one follows the models topic, "
-        "tries candidates and switches. Empty for the one model above.",
+        description="Folder of model versions, with Triton the repository that it serves; a worker "
+        "that has one follows the models topic, tries candidates and switches. Empty for the one "
+        "model above.",
     )
     model_public_key_file: str = Field(
         "", description="Ed25519 key, PEM, that must have signed each version; empty for none."

@@ -13,6 +13,7 @@ from clickpath import __version__
 from clickpath.wire.state import UserState
 from serving.cache_counts import CountsCache
 from serving.call_counts import CountsCalls
+from serving.late import LatePredictor
 from serving.predictor import Predictor
 from stream.archive.beside import Beside
 from stream.batch.app import BatchApp
@@ -94,7 +95,7 @@ class Watch:
         return Verdict(True, last)
 
     def ready(self) -> Verdict:
-        """Fails while states are not here, or the broker confirms nothing, or a topic is gone."""
+        """Fails while states or the model are not here, or broker or topics are gone."""
         progress = self.app.progress
         if self.app.crashed:
             return Verdict(False, "the worker has crashed and is stopping")
@@ -106,8 +107,16 @@ class Watch:
         since_s = progress.last_commit_monotonic_s or progress.recovered_monotonic_s
         if since_s is not None and (age_s := time.monotonic() - since_s) > self.unready_after_s:
             return Verdict(False, f"no commit for {age_s:.0f} s: does the broker answer?")
+        if (why := self._without_model()) is not None:
+            return Verdict(False, f"the fallback policy decides: {why}")
         warning = "" if self.placement.warning is None else f"; warning: {self.placement.warning}"
         return Verdict(True, f"{len(progress.assignment)} partitions{warning}")
+
+    def _without_model(self) -> str | None:
+        """Why the model was never there; one that has gone since makes nobody unready."""
+        rollout = self.rollout
+        predictor = self.predictor if rollout is None else rollout.predictor.champion.predictor
+        return predictor.why if isinstance(predictor, LatePredictor) else None
 
     def page(self) -> bytes:
         """The page of metrics, its gauges brought up to date."""

@@ -17,7 +17,9 @@ from stream.settings import Settings
 from stream.spans import Tracer
 
 if TYPE_CHECKING:
-    from serving.triton.client import CallHeaders
+    from serving.repository.folder import TritonFolder
+    from serving.triton.address import Address
+    from serving.triton.channel import CallHeaders
 
 
 def make_policy(settings: Settings) -> Policy:
@@ -52,36 +54,42 @@ def make_edge(settings: Settings) -> Edge:
     return pseudonyms(key)
 
 
-def make_predictor(settings: Settings, encoder: Encoder) -> Predictor | None:
+def make_predictor(
+    settings: Settings, encoder: Encoder, *, wait_s: float = 30.0
+) -> Predictor | None:
     """The predictor that the settings name; None for `none`.
 
+    Args:
+        settings: The settings.
+        encoder: The encoder whose paths it will be given.
+        wait_s: How long Triton, or the model there, may be missing.
+
     Raises:
-        ModelMismatch: The model does not fit the encoder or its own card.
-        UsageError: Triton is named, and does not answer or has no such model.
+        ModelMismatch: The model does not fit the encoder or its own card, or is not signed.
+        PredictorUnavailable: Triton is named, and does not answer or has no such model.
         ConfigError: Settings of models that do not go together; or Triton is named with files that
             cannot be read, or refuses them.
     """
-    _check_models(settings)
+    check_models(settings)
     if settings.model == "none":
         return None
     if settings.triton_url:
-        return _triton_predictor(settings, encoder)
+        return _triton_predictor(settings, encoder, wait_s)
     from serving.embedded import EmbeddedPredictor
 
     return EmbeddedPredictor(model_directory(settings), encoder, cache_bytes=cache_bytes(settings))
 
 
-def _check_models(settings: Settings) -> None:
-    """Refuses what would be ignored in silence, before anybody is asked."""
-    if settings.model_public_key_file and not settings.model_repository:
+def check_models(settings: Settings) -> None:
+    """Refuses what would be ignored in silence, before anybody is asked.
+
+    Raises:
+        ConfigError: Settings of models that do not go together.
+    """
+    if settings.model_public_key_file and not (settings.model_repository or settings.triton_url):
         raise ConfigError(
-            "CLICKPATH_MODEL_PUBLIC_KEY_FILE is set, but not CLICKPATH_MODEL_REPOSITORY: "
-            "no signature would be checked"
-        )
-    if settings.triton_url and settings.model_repository:
-        raise ConfigError(
-            "CLICKPATH_TRITON_URL and CLICKPATH_MODEL_REPOSITORY are both set: versions of the "
-            "repository run inside the worker"
+            "CLICKPATH_MODEL_PUBLIC_KEY_FILE is set, but neither CLICKPATH_MODEL_REPOSITORY nor "
+            "CLICKPATH_TRITON_URL: no signature would be checked"
         )
     if settings.triton_url and settings.model not in ("shipped", "none"):
         raise ConfigError(
@@ -122,31 +130,64 @@ def model_directory(settings: Settings) -> Path:
     return shipped_model() if settings.model == "shipped" else Path(settings.model)
 
 
-def _triton_predictor(settings: Settings, encoder: Encoder) -> Predictor:
+def triton_address(settings: Settings) -> Address:
+    """Where Triton is, and how it is spoken to.
+
+    Raises:
+        ConfigError: That is no address, or a file cannot be read.
+    """
     # Only now: its libraries are installed where Triton is used.
     from serving.triton.address import Address
-    from serving.triton.predictor import TritonPredictor
 
     def file(name: str) -> Path | None:
         return Path(name) if name else None
 
-    address = Address(
+    return Address(
         url=settings.triton_url,
         ca_file=file(settings.triton_ca_file),
         cert_file=file(settings.triton_cert_file),
         key_file=file(settings.triton_key_file),
         admin_key_file=file(settings.triton_admin_key_file),
     )
-    return TritonPredictor(
-        address,
-        encoder,
-        model=settings.triton_model,
-        version=settings.triton_version,
-        call_headers=_trace_headers() if settings.otlp_endpoint else None,
+
+
+def triton_folder(settings: Settings) -> TritonFolder:
+    """The repository that Triton and this program share.
+
+    Raises:
+        ConfigError: The key of the signatures cannot be read.
+    """
+    from serving.repository.folder import TritonFolder
+
+    key = settings.model_public_key_file
+    return TritonFolder(
+        Path(settings.model_repository), settings.triton_model, Path(key) if key else None
     )
 
 
-def _trace_headers() -> CallHeaders:
+def _triton_predictor(settings: Settings, encoder: Encoder, wait_s: float) -> Predictor:
+    from serving.manifest import read_public_key
+    from serving.triton.predictor import connect
+
+    version, key = settings.triton_version, settings.model_public_key_file
+    if settings.model_repository:
+        folder = triton_folder(settings)
+        version = int(folder.directory(folder.first(version)).name)
+    return connect(
+        triton_address(settings),
+        encoder,
+        model=settings.triton_model,
+        version=version,
+        wait_s=wait_s,
+        public_key=read_public_key(Path(key)) if key else None,
+        call_headers=trace_headers(settings),
+    )
+
+
+def trace_headers(settings: Settings) -> CallHeaders | None:
+    """The headers that carry a trace to Triton; None where nobody traces."""
+    if not settings.otlp_endpoint:
+        return None
     from stream.tracing import current_headers
 
     return current_headers

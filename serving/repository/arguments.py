@@ -16,7 +16,7 @@ _MEANINGS = {
     "queue_delay_us": "how long a request may wait for others to run with",
     "max_queue": "most requests that wait; further ones are refused",
     "queue_timeout_ms": "how long a request may wait before it is refused",
-    "versions": "how many versions Triton keeps loaded, the newest ones",
+    "versions": "how many of the newest versions Triton keeps loaded until one is promoted",
     "run_threads": "threads within one run on a CPU",
 }
 

@@ -8,21 +8,29 @@ The rules:
     client may ask for less patience, never for more.
 3.  Each version's fingerprints are parameters of the model. A client reads them before it asks
     for any score, and stays away from a version that does not fit.
+4.  Which versions are loaded stands here and nowhere else, by their numbers, so that every server
+    that reads the repository serves the same ones, also after a restart. Until something is
+    promoted they are the first one, which decides so long, and the newest; from then on those
+    that the rollout may need.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from clickpath.errors import ConfigError, ModelMismatch
 from serving.batches import time_buckets
 from serving.graph import Signature, Tensor
-from serving.repository.fingerprints import PARAMETER, Fingerprints
+from serving.repository.fingerprints import PARAMETER, SIGNATURE_PARAMETER, Vouched
 
 CONFIG_FILE: Final = "config.pbtxt"
+
+#: Key of the parameter with the versions that a rollout may need; absent before the first one.
+_KEPT: Final = "clickpath.kept"
 
 Backend = Literal["onnxruntime", "python"]
 BACKENDS: Final[tuple[Backend, ...]] = ("onnxruntime", "python")
@@ -47,7 +55,8 @@ class ServingPlan:
         queue_delay_us: How long a request may wait for others to run with.
         max_queue: Most requests that wait; 0 is no limit in Triton, and not allowed here.
         queue_timeout_ms: How long a request may wait before it is refused.
-        versions: How many versions are kept loaded, the newest ones.
+        versions: How many of the newest versions are kept loaded, beside the first one, until
+            something is promoted.
         tensorrt: Whether TensorRT runs the graph, in half precision where it can.
         run_threads: Threads within one run on a CPU.
 
@@ -81,19 +90,21 @@ class ServingPlan:
 def config_text(
     name: str,
     signature: Signature,
-    fingerprints: Mapping[int, Fingerprints],
+    known: Mapping[int, Vouched],
     plan: ServingPlan,
     *,
     steps: int,
+    kept: Collection[int] | None = None,
 ) -> str:
     """The content of `config.pbtxt`, in protobuf's text format.
 
     Args:
         name: Of the model.
         signature: Of its graph.
-        fingerprints: By version, what a client compares.
+        known: By version, what a client compares.
         plan: How it is served.
         steps: Longest path.
+        kept: The versions that are loaded; None for the first and the newest ones.
 
     Raises:
         ModelMismatch: The graph has a tensor that Triton cannot serve in batches.
@@ -109,18 +120,59 @@ def config_text(
             *(_tensor("output", each) for each in outputs),
             f"instance_group {{ kind: {'KIND_GPU' if on_gpu else 'KIND_CPU'} "
             f"count: {plan.instances} }}",
-            f"version_policy {{ latest {{ num_versions: {plan.versions} }} }}",
+            *_loaded_lines({min(known), *sorted(known)[-plan.versions :]}, kept),
             _batching(plan),
             *(_warm_up(inputs[0], length, plan) for length in time_buckets(steps)),
             *([_tensorrt()] if plan.tensorrt else []),
             *([] if on_gpu else [_parameter("threads", str(plan.run_threads))]),
-            *(
-                _parameter(f"{PARAMETER}{version}", of.model_dump_json())
-                for version, of in sorted(fingerprints.items())
-            ),
+            *(line for version, of in sorted(known.items()) for line in _said_of(version, of)),
             "",
         ]
     )
+
+
+def kept_in(text: str) -> tuple[int, ...] | None:
+    """The versions that a configuration keeps for a rollout; None where it keeps none."""
+    pattern = re.escape(_parameter(_KEPT, "@")).replace("@", "([0-9,]+)")
+    found = re.search(f"^{pattern}$", text, re.MULTILINE)
+    return tuple(map(int, found[1].split(","))) if found else None
+
+
+def keeping(text: str, known: Mapping[int, Vouched]) -> str:
+    """A configuration that has just these versions loaded from now on.
+
+    What else stands in it, also by somebody's hand, stays as it is.
+
+    Args:
+        text: The configuration.
+        known: The versions, with what a client compares.
+
+    Raises:
+        ModelMismatch: It is not of the form that is written here.
+    """
+    keys = [_KEPT, *(f"{of}{n}" for of in (PARAMETER, SIGNATURE_PARAMETER) for n in known)]
+    ours = ("version_policy ", *(f"parameters {{ key: {json.dumps(key)} " for key in keys))
+    lines = [line for line in text.splitlines() if not line.startswith(ours)]
+    if any("version_policy" in line for line in lines):
+        raise ModelMismatch(
+            "it has a version_policy that does not stand on one line of its own: which versions "
+            "are loaded was changed by hand"
+        )
+    said = [line for version, of in sorted(known.items()) for line in _said_of(version, of)]
+    return "\n".join([*lines, *_loaded_lines(known, known), *said, ""])
+
+
+def _loaded_lines(usual: Collection[int], kept: Collection[int] | None) -> list[str]:
+    numbers = sorted(usual if kept is None else kept)
+    policy = f"version_policy {{ specific {{ versions: [ {', '.join(map(str, numbers))} ] }} }}"
+    return [policy, *([] if kept is None else [_parameter(_KEPT, ",".join(map(str, numbers)))])]
+
+
+def _said_of(version: int, of: Vouched) -> list[str]:
+    said = [_parameter(f"{PARAMETER}{version}", of.fingerprints.text)]
+    if of.signature:
+        said.append(_parameter(f"{SIGNATURE_PARAMETER}{version}", of.signature))
+    return said
 
 
 def _tensor(kind: str, tensor: Tensor) -> str:

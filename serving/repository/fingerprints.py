@@ -1,9 +1,14 @@
-"""What a version and its user must agree on, as it travels in Triton's configuration."""
+"""What a version and its user must agree on, as it travels in Triton's configuration.
+
+Beside it travels a signature over its text, where the version was signed. It says who vouches for
+the version; that the server runs this very graph it cannot say.
+"""
 
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Final, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,10 +16,22 @@ from clickpath.encoding import Encoder
 from clickpath.errors import ModelMismatch
 from clickpath.vocabulary import ACTIONS
 from serving.card import Card
+from serving.manifest import signed_by
 from serving.outputs import KNOWN_HEADS, REQUIRED_HEADS
 
-#: Key of the model's parameter with the fingerprints of a version; its number follows.
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+#: Keys of the model's parameters with the fingerprints of a version and with their signature; its
+#: number follows.
 PARAMETER: Final = "clickpath.version."
+SIGNATURE_PARAMETER: Final = "clickpath.signature."
+
+#: In a version's directory: the signature over its fingerprints, in hexadecimal.
+FINGERPRINTS_SIGNATURE_FILE: Final = "fingerprints.sig"
 
 
 class Fingerprints(BaseModel):
@@ -63,6 +80,19 @@ class Fingerprints(BaseModel):
                 f"the {where} has no fingerprints: {place}: {first['msg']}"
             ) from error
 
+    @property
+    def text(self) -> str:
+        """As it travels, and is signed."""
+        return self.model_dump_json()
+
+    def differs(self, other: Fingerprints) -> str:
+        """The first difference from others, in words; empty where there is none."""
+        for name in type(self).model_fields:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                return f"{name} {mine} and {theirs}"
+        return ""
+
     def check(self, encoder: Encoder, where: str) -> None:
         """Checks that the paths of an encoder may be given to the version.
 
@@ -93,6 +123,52 @@ class Fingerprints(BaseModel):
                 raise ModelMismatch(
                     f"the {where} has a head {head}, here are {', '.join(KNOWN_HEADS)}"
                 )
+
+
+class Vouched(NamedTuple):
+    """Fingerprints, and who vouches for them.
+
+    Attributes:
+        fingerprints: Of a version.
+        signature: Over their text, in hexadecimal; empty where nobody signed.
+    """
+
+    fingerprints: Fingerprints
+    signature: str = ""
+
+    @classmethod
+    def of(cls, directory: Path, card: Card) -> Vouched:
+        """Those of the version in a directory.
+
+        Raises:
+            ModelMismatch: The signature cannot be read.
+        """
+        path = directory / FINGERPRINTS_SIGNATURE_FILE
+        try:
+            signature = path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            signature = ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelMismatch(f"cannot read {path}: {error}") from error
+        return cls(Fingerprints.of(card), signature)
+
+    def check_signature(self, public_key: Ed25519PublicKey, where: str) -> None:
+        """Checks that a key vouches for them.
+
+        Raises:
+            ModelMismatch: It does not.
+        """
+        if not signed_by(public_key, self.signature, self.fingerprints.text.encode()):
+            raise ModelMismatch(
+                f"the {where} has fingerprints that the configured key has not signed: "
+                f"{self.signature[:16]!r}; `--sign` does when a version is added"
+            )
+
+
+def write_signature(card: Card, directory: Path, private_key: Ed25519PrivateKey) -> None:
+    """Writes the signature over the fingerprints of a version into its directory."""
+    signature = private_key.sign(Fingerprints.of(card).text.encode()).hex()
+    (directory / FINGERPRINTS_SIGNATURE_FILE).write_text(signature + "\n", encoding="ascii")
 
 
 def _of_actions(actions: tuple[str, ...]) -> str:

@@ -10,19 +10,20 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from clickpath.errors import ModelMismatch, UsageError
-from serving.card import CARD_FILE, HEADS_FILE, MODEL_FILE, Card, read_card, read_model, step_files
+from serving.card import MODEL_FILE, Card, read_card, read_model, step_files
 from serving.graph import Signature, signature_of
 from serving.manifest import check_manifest, write_manifest
 from serving.outputs import output_names
-from serving.repository.config import CONFIG_FILE, ServingPlan, config_text
-from serving.repository.fingerprints import Fingerprints
+from serving.repository.config import CONFIG_FILE, ServingPlan, config_text, keeping, kept_in
+from serving.repository.fingerprints import Vouched, write_signature
+from serving.versions import VERSION_FILES
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     )
 
 DEFAULT_NAME: Final = "clickpath"
-CALIBRATION_FILE: Final = "calibration.json"
-
-#: Of a model directory, what a version takes along where it is there.
-_FILES: Final = (MODEL_FILE, HEADS_FILE, CARD_FILE, CALIBRATION_FILE)
 
 #: What the Python backend loads; it makes the version one for that backend.
 _PYTHON_FILE: Final = "model.py"
@@ -64,7 +61,7 @@ def versions(
         ModelMismatch: A version is not what its manifest says, or has no card.
     """
     found = []
-    for directory in _directories(repository / name):
+    for directory in version_directories(repository / name):
         check_manifest(directory, public_key)
         found.append(Version(int(directory.name), directory, read_card(directory)))
     return tuple(sorted(found))
@@ -108,16 +105,49 @@ def add_version(
                 "another name, or a repository of its own"
             )
     try:
-        number, directory = _placed(repository, model, plan, name, private_key)
-        known = {version.number: Fingerprints.of(version.card) for version in earlier}
-        known[number] = Fingerprints.of(card)
-        text = config_text(name, signature, known, plan, steps=card.steps)
-        with _aside(repository) as folder:
-            (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
-            os.replace(folder / CONFIG_FILE, repository / name / CONFIG_FILE)
+        number, directory = _placed(repository, model, card, plan, name, private_key)
+        every = [*earlier, Version(number, directory, card)]
+        known = {each.number: Vouched.of(each.directory, each.card) for each in every}
+        config = repository / name / CONFIG_FILE
+        kept = kept_in(config.read_text(encoding="utf-8")) if config.exists() else None
+        text = config_text(name, signature, known, plan, steps=card.steps, kept=kept)
+        _write_config(repository, name, text)
     except OSError as error:
         raise UsageError(f"cannot write to {repository}: {error.strerror}") from error
     return Version(number, directory, card)
+
+
+def keep_loaded(repository: Path, name: str, kept: Collection[Version]) -> None:
+    """Has Triton serve just these versions from the next load on.
+
+    Args:
+        repository: Its directory.
+        name: Of the model.
+        kept: The versions.
+
+    Raises:
+        ModelMismatch: The configuration was not written by Clickpath.
+        UsageError: It cannot be read or written.
+    """
+    config = repository / name / CONFIG_FILE
+    known = {each.number: Vouched.of(each.directory, each.card) for each in kept}
+    try:
+        before = config.read_text(encoding="utf-8")
+        text = keeping(before, known)
+        if text != before:
+            _write_config(repository, name, text)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {config}, which says what Triton loads: {error.strerror}"
+        ) from error
+    except ModelMismatch as error:
+        raise ModelMismatch(f"{config}: {error}") from error
+
+
+def _write_config(repository: Path, name: str, text: str) -> None:
+    with _aside(repository) as folder:
+        (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+        os.replace(folder / CONFIG_FILE, repository / name / CONFIG_FILE)
 
 
 def _read(model: Path) -> tuple[Card, Signature]:
@@ -141,6 +171,7 @@ def _read(model: Path) -> tuple[Card, Signature]:
 def _placed(
     repository: Path,
     model: Path,
+    card: Card,
     plan: ServingPlan,
     name: str,
     private_key: Ed25519PrivateKey | None,
@@ -151,13 +182,15 @@ def _placed(
     with _aside(repository) as folder:
         made = folder / "version"
         made.mkdir()
-        for file in (*_FILES, *step_files(model)):
+        for file in (*VERSION_FILES, *step_files(model)):
             if (model / file).exists():
                 shutil.copyfile(model / file, made / file)
         if plan.backend == "python":
             shutil.copyfile(Path(__file__).with_name("python_model.py"), made / _PYTHON_FILE)
+        if private_key is not None:
+            write_signature(card, made, private_key)
         write_manifest(made, private_key)
-        number = 1 + max((int(each.name) for each in _directories(home)), default=0)
+        number = 1 + max((int(each.name) for each in version_directories(home)), default=0)
         while True:
             try:
                 # Onto a directory with files this fails: somebody else took the number.
@@ -180,7 +213,8 @@ def _aside(repository: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _directories(home: Path) -> list[Path]:
+def version_directories(home: Path) -> list[Path]:
+    """The directories of a model's versions, in no order."""
     return [each for each in home.glob("[0-9]*") if each.is_dir() and each.name.isdecimal()]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +51,7 @@ class Address:
         cert_file: Certificate that this side shows, as PEM, where the server asks for one.
         key_file: Its key.
         admin_key_file: Holds the key for loading and unloading models, on one line.
+        name: That the server's certificate is for, where it is not the one in the url.
 
     Raises:
         ConfigError: That is no address, a file cannot be read, or one is of no use without another.
@@ -59,6 +62,7 @@ class Address:
     cert_file: Path | None = None
     key_file: Path | None = None
     admin_key_file: Path | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if not (_HOST_AND_PORT.fullmatch(self.url) or self.url.startswith(_SCHEMES)):
@@ -76,9 +80,31 @@ class Address:
         """What gRPC resolves."""
         return self.url if self.url.startswith(_SCHEMES) else f"dns:///{self.url}"
 
+    def servers(self) -> list[Address]:
+        """Each server behind the name, by an address of its own; waits for the name's resolution.
+
+        A name that cannot be resolved stands for itself: whoever asks it learns why.
+        """
+        targets, name = [self.url], self.name
+        if self.url.startswith(("ipv4:", "ipv6:")):
+            scheme, _, many = self.url.partition(":")
+            targets = [f"{scheme}:{each}" for each in many.split(",")]
+        elif found := _HOST_AND_PORT.fullmatch(self.url.rpartition("/")[2]):
+            host, port = found[1].strip("[]"), self.url.rpartition(":")[2]
+            with suppress(OSError):
+                known = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                addresses = sorted({str(each[4][0]) for each in known})
+                targets = [
+                    f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in addresses
+                ]
+                name = host
+        return [replace(self, url=target, name=name) for target in targets]
+
     def client_arguments(self) -> dict[str, Any]:
         """The arguments of a client of tritonclient's."""
         arguments: dict[str, Any] = {"url": self.target, "channel_args": list(_CHANNEL)}
+        if self.name is not None:
+            arguments["channel_args"].append(("grpc.ssl_target_name_override", self.name))
         if self.ca_file is not None:
             arguments |= {"ssl": True, "root_certificates": str(self.ca_file)}
         if self.cert_file is not None:

@@ -1,4 +1,4 @@
-"""One version of a model on a Triton server, over one long-lived channel.
+"""One version of a model on a Triton server.
 
 tritonclient's errors become ours here, by the table of `serving.triton.answers`.
 """
@@ -6,25 +6,29 @@ tritonclient's errors become ours here, by the table of `serving.triton.answers`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import tritonclient.grpc as blocking
-import tritonclient.grpc.aio as asynchronous
 from tritonclient.utils import InferenceServerException
 
-from clickpath.errors import ConfigError, ModelMismatch, UsageError
-from serving.repository.fingerprints import PARAMETER, Fingerprints
+from clickpath.errors import ConfigError, ModelMismatch, PredictorUnavailable
+from serving.repository.fingerprints import (
+    PARAMETER,
+    SIGNATURE_PARAMETER,
+    Fingerprints,
+    Vouched,
+)
 from serving.triton.address import Address
 from serving.triton.answers import Meaning, meaning_of
+from serving.triton.channel import Channel
 
-#: Makes the headers of a question at the time when it is asked.
-CallHeaders = Callable[[], Mapping[str, str]]
+#: For a question that asks no model.
+QUICK_S: Final = 2.0
 
 _INPUT = "paths"
-_QUICK_S = 2.0
 _POLL_S = 0.25
 
 
@@ -46,13 +50,18 @@ class Loaded(NamedTuple):
 
     Attributes:
         version: Its number.
-        fingerprints: What it must agree on with its user.
+        vouched: What it must agree on with its user, and who says so.
         max_batch: Most paths in one request.
     """
 
     version: int
-    fingerprints: Fingerprints
+    vouched: Vouched
     max_batch: int
+
+    @property
+    def fingerprints(self) -> Fingerprints:
+        """What it must agree on with its user."""
+        return self.vouched.fingerprints
 
 
 def loaded_version(address: Address, model: str, version: int, *, wait_s: float) -> Loaded:
@@ -65,8 +74,8 @@ def loaded_version(address: Address, model: str, version: int, *, wait_s: float)
         wait_s: How long the server, or the version, may be missing.
 
     Raises:
-        UsageError: There is no server or no such version.
-        ConfigError: The server wants an admin key for this, or other certificates.
+        PredictorUnavailable: There is no server or no such version.
+        ConfigError: The server wants an admin key for this.
         ModelMismatch: The version is not from a repository that Clickpath wrote.
     """
     deadline_s = time.monotonic() + wait_s
@@ -77,42 +86,23 @@ def loaded_version(address: Address, model: str, version: int, *, wait_s: float)
             except InferenceServerException as error:
                 meaning = meaning_of(error.status(), error.message())
                 if meaning is Meaning.KEY_REFUSED:
-                    _refused(address, error)
+                    raise refused(address, error) from error
                 waiting = (Meaning.NO_CONNECTION, Meaning.NOT_READY, Meaning.DEADLINE)
                 if meaning not in waiting or time.monotonic() > deadline_s:
                     number = f"version {version}" if version else "any version"
-                    raise UsageError(
+                    raise PredictorUnavailable(
                         f"Triton at {address.url} does not serve {number} of the model {model}: "
                         f"{error.message()}"
                     ) from error
             time.sleep(_POLL_S)
 
 
-def load_model(address: Address, model: str, *, timeout_s: float = 120.0) -> None:
-    """Has a server in explicit mode load the versions that its repository has by now.
-
-    Versions that it serves go on answering while it does.
-
-    Raises:
-        UsageError: It does not answer, or cannot load the model; with its own words.
-        ConfigError: It refuses the admin key.
-    """
-    with blocking.InferenceServerClient(**address.client_arguments()) as client:
-        try:
-            client.load_model(model, headers=address.admin_headers(), client_timeout=timeout_s)
-        except InferenceServerException as error:
-            if meaning_of(error.status(), error.message()) is Meaning.KEY_REFUSED:
-                _refused(address, error)
-            raise UsageError(
-                f"Triton at {address.url} does not load the model {model}: {error.message()}"
-            ) from error
-
-
-def _refused(address: Address, error: InferenceServerException) -> NoReturn:
-    raise ConfigError(
+def refused(address: Address, error: InferenceServerException) -> ConfigError:
+    """What a server says that refuses the admin key."""
+    return ConfigError(
         f"Triton at {address.url} refuses the admin key of CLICKPATH_TRITON_ADMIN_KEY_FILE: "
         f"{error.message()}"
-    ) from error
+    )
 
 
 def _ask(
@@ -120,23 +110,29 @@ def _ask(
 ) -> Loaded:
     headers = address.admin_headers()
     if not version:
-        metadata = client.get_model_metadata(model, headers=headers, client_timeout=_QUICK_S)
+        metadata = client.get_model_metadata(model, headers=headers, client_timeout=QUICK_S)
         version = max(map(int, metadata.versions), default=0)
     config = client.get_model_config(
-        model, str(version), headers=headers, client_timeout=_QUICK_S
+        model, str(version), headers=headers, client_timeout=QUICK_S
     ).config
-    return _loaded(config, version, address, model)
+    return loaded_by(config, version, address, model)
 
 
-def _loaded(config: Any, version: int, address: Address, model: str) -> Loaded:
+def loaded_by(config: Any, version: int, address: Address, model: str) -> Loaded:
+    """What a server's configuration of a model says of a version.
+
+    Raises:
+        ModelMismatch: Nothing.
+    """
     key, where = f"{PARAMETER}{version}", f"model {model} at {address.url}, version {version},"
     if key not in config.parameters:
         raise ModelMismatch(
             f"the {where} has no parameter {key}: it is not from a repository that Clickpath "
             "wrote, or was not loaded since"
         )
-    text = config.parameters[key].string_value
-    return Loaded(version, Fingerprints.read(text, where), config.max_batch_size)
+    fingerprints = Fingerprints.read(config.parameters[key].string_value, where)
+    signature = config.parameters[f"{SIGNATURE_PARAMETER}{version}"].string_value
+    return Loaded(version, Vouched(fingerprints, signature), config.max_batch_size)
 
 
 class Slot:
@@ -151,27 +147,17 @@ class VersionClient:
     """Calls to one version of a model.
 
     Args:
-        address: Of the server.
+        channel: Over which they go; held until `close`.
         model: Name of the model.
         loaded: The version.
-        call_headers: Gives the headers of each question; None sends none.
-
-    It must be made where an event loop runs.
     """
 
-    def __init__(
-        self,
-        address: Address,
-        model: str,
-        loaded: Loaded,
-        call_headers: CallHeaders | None = None,
-    ) -> None:
-        self._client = asynchronous.InferenceServerClient(**address.client_arguments())
-        self._address = address
+    def __init__(self, channel: Channel, model: str, loaded: Loaded) -> None:
+        self._channel = channel.held()
+        self._address = channel.address
         self._model = model
         self._loaded = loaded
         self._version = str(loaded.version)
-        self._call_headers = call_headers
 
     async def infer(
         self, slot: Slot, paths: npt.NDArray[np.int64], deadline_s: float
@@ -191,12 +177,12 @@ class VersionClient:
         slot.input.set_shape(paths.shape)
         slot.input.set_data_from_numpy(paths)
         try:
-            result = await self._client.infer(
+            result = await self._channel.client.infer(
                 self._model,
                 [slot.input],
                 model_version=self._version,
                 outputs=slot.outputs,
-                headers=None if self._call_headers is None else dict(self._call_headers()),
+                headers=self._channel.headers(),
                 # Nobody waits longer than the call, so the server's queue need not keep it longer.
                 timeout=max(int(deadline_s * 1e6), 1),
                 client_timeout=deadline_s,
@@ -217,20 +203,20 @@ class VersionClient:
         """
         headers = self._address.admin_headers()
         try:
-            ready = await self._client.is_model_ready(
-                self._model, self._version, client_timeout=_QUICK_S
+            ready = await self._channel.client.is_model_ready(
+                self._model, self._version, client_timeout=QUICK_S
             )
-            answer = await self._client.get_model_config(
-                self._model, self._version, headers=headers, client_timeout=_QUICK_S
+            answer = await self._channel.client.get_model_config(
+                self._model, self._version, headers=headers, client_timeout=QUICK_S
             )
         except InferenceServerException as error:
             raise self._failed(error) from error
-        loaded = _loaded(answer.config, self._loaded.version, self._address, self._model)
+        loaded = loaded_by(answer.config, self._loaded.version, self._address, self._model)
         return bool(ready) and loaded == self._loaded
 
     async def close(self) -> None:
-        """Closes the channel."""
-        await self._client.close()
+        """Needs the channel no more."""
+        await self._channel.release()
 
     def _failed(self, error: InferenceServerException) -> CallFailed:
         meaning = meaning_of(error.status(), error.message())

@@ -19,9 +19,10 @@ import asyncio
 import logging
 import random
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import ceil
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from clickpath.encoding import Encoder
 from clickpath.errors import (
@@ -43,8 +44,12 @@ from serving.outputs import (
 from serving.triton.address import Address
 from serving.triton.answers import Meaning, error_of, may_repeat, speaks_of_health
 from serving.triton.breaker import Breaker
-from serving.triton.client import CallFailed, CallHeaders, Slot, VersionClient, loaded_version
+from serving.triton.channel import CallHeaders, Channel
+from serving.triton.client import CallFailed, Loaded, Slot, VersionClient, loaded_version
 from serving.triton.retries import RetryBudget
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 logger = logging.getLogger(__name__)
 
@@ -57,59 +62,66 @@ _LEAST_ROWS: Final = 64
 _NUMBERS: Final = frozenset({"purchase", *OTHER_BINARY_HEADS})
 
 
-class TritonPredictor:
-    """Scores paths on a Triton server; see `serving.predictor.Predictor` for the contract.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """How hard a server is asked, and how soon it is left alone.
 
-    Args:
-        address: Of the server.
-        encoder: The encoder whose paths it will be given.
-        model: Name of the model.
-        version: Its number; 0 takes the newest one that is loaded, for good.
+    Attributes:
         in_flight: Most batches that are with the server at once.
         most_rows: Largest batch, if the model takes as many.
         threshold: Failed calls in a row after which the server is left alone.
         pause_s: How long it is left alone before the next knock.
-        wait_s: How long the server may be missing at the start.
-        call_headers: Gives the headers of each call, such as the context of a trace; None sends
-            none.
+    """
+
+    in_flight: int = 4
+    most_rows: int = 256
+    threshold: int = 3
+    pause_s: float = 2.0
+
+
+class TritonPredictor:
+    """Scores paths on a Triton server; see `serving.predictor.Predictor` for the contract.
+
+    Args:
+        channel: Over which it asks.
+        encoder: The encoder whose paths it will be given.
+        loaded: The version, as the server has told of it; `serving.triton.client.loaded_version`.
+        model: Name of the model.
+        tuning: How it asks.
+        missing: Is told when the server answers that it does not have the version.
 
     Raises:
         ModelMismatch: The version does not fit the encoder.
-        UsageError: There is no server or no such version.
-        ConfigError: The server refuses the admin key or the certificates.
     """
 
     def __init__(
         self,
-        address: Address,
+        channel: Channel,
         encoder: Encoder,
+        loaded: Loaded,
         *,
         model: str = "clickpath",
-        version: int = 0,
-        in_flight: int = 4,
-        most_rows: int = 256,
-        threshold: int = 3,
-        pause_s: float = 2.0,
-        wait_s: float = 30.0,
-        call_headers: CallHeaders | None = None,
+        tuning: Tuning | None = None,
+        missing: Callable[[], None] = lambda: None,
     ) -> None:
-        self._address = address
-        self._call_headers = call_headers
-        self._model = model
-        self._name = f"model {model} at {address.url}"
-        self._loaded = loaded_version(address, model, version, wait_s=wait_s)
-        fingerprints = self._loaded.fingerprints
+        tuning = tuning or Tuning()
+        self._name = f"model {model} at {channel.address.url}"
+        self._loaded = loaded
+        self._missing = missing
+        fingerprints = loaded.fingerprints
         fingerprints.check(encoder, self._name)
         self._steps = encoder.window.steps
-        self._most_rows = min(most_rows, self._loaded.max_batch)
+        self._most_rows = min(tuning.most_rows, loaded.max_batch)
         self._slots: asyncio.Queue[Slot] = asyncio.Queue()
-        for _ in range(in_flight):
+        for _ in range(tuning.in_flight):
             self._slots.put_nowait(Slot(output_names(fingerprints.heads)))
-        self._in_flight = in_flight
-        self._breaker = Breaker(self._name, self._knock, threshold=threshold, pause_s=pause_s)
+        self._in_flight = tuning.in_flight
+        self._breaker = Breaker(
+            self._name, self._knock, threshold=tuning.threshold, pause_s=tuning.pause_s
+        )
         self._budget = RetryBudget()
         self._counts = CallCounts()
-        self._client: VersionClient | None = None
+        self._client = VersionClient(channel, model, loaded)
         self._closed = False
 
     @property
@@ -153,6 +165,8 @@ class TritonPredictor:
             scores = await self._scores(paths, deadline_s)
         except CallFailed as failure:
             error = error_of(failure.meaning, str(failure))
+            if failure.meaning is Meaning.NOT_READY:
+                self._missing()
             if speaks_of_health(failure.meaning):
                 self._breaker.failed(trial, error)
             else:
@@ -168,12 +182,11 @@ class TritonPredictor:
         return scores
 
     async def close(self) -> None:
-        """Closes the channel; calls under way end with an error."""
-        self._closed = True
-        await self._breaker.close()
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        """Lets go of the channel; if nobody else holds it, calls under way end with an error."""
+        if not self._closed:
+            self._closed = True
+            await self._breaker.close()
+            await self._client.close()
 
     async def _scores(self, paths: Sequence[array[int]], deadline_s: float) -> list[Scores]:
         results: list[Scores | None] = [None] * len(paths)
@@ -216,7 +229,7 @@ class TritonPredictor:
         again = True
         while True:
             try:
-                answer = await self._connected().infer(slot, batch.paths, ends_s - loop.time())
+                answer = await self._open().infer(slot, batch.paths, ends_s - loop.time())
             except CallFailed as failure:
                 self._counts.calls[failure.meaning.value] += 1
                 late = loop.time() + _RETRY_PAUSE_S > ends_s
@@ -242,22 +255,60 @@ class TritonPredictor:
             raise PredictorUnavailable(f"the {self._name} {wrong}")
         return outputs
 
-    def _connected(self) -> VersionClient:
+    def _open(self) -> VersionClient:
         if self._closed:
             raise PredictorUnavailable(f"the {self._name} was closed")
-        if self._client is None:
-            # Not before a loop runs.
-            self._client = VersionClient(
-                self._address, self._model, self._loaded, self._call_headers
-            )
         return self._client
 
     async def _knock(self) -> bool:
         try:
-            same = await self._connected().is_the_same()
-        except (CallFailed, ClickpathError) as error:
+            same = await self._open().is_the_same()
+        except CallFailed as failure:
+            logger.info("the %s does not answer a knock: %s", self._name, failure)
+            if failure.meaning is Meaning.NOT_READY:
+                self._missing()
+            return False
+        except ClickpathError as error:
             logger.info("the %s does not answer a knock: %s", self._name, error)
             return False
         if not same:
             logger.warning("the %s is not ready, or is another model by now", self._name)
+            self._missing()
         return same
+
+
+def connect(
+    address: Address,
+    encoder: Encoder,
+    *,
+    model: str = "clickpath",
+    version: int = 0,
+    wait_s: float = 30.0,
+    public_key: Ed25519PublicKey | None = None,
+    call_headers: CallHeaders | None = None,
+    tuning: Tuning | None = None,
+) -> TritonPredictor:
+    """The predictor that asks one version for good, over a channel of its own.
+
+    Args:
+        address: Of the server.
+        encoder: The encoder whose paths it will be given.
+        model: Name of the model.
+        version: Its number; 0 takes the newest one that is loaded.
+        wait_s: How long the server, or the version, may be missing.
+        public_key: Must have signed the version's fingerprints; None asks for no signature.
+        call_headers: Gives the headers of each call, such as the context of a trace; None sends
+            none.
+        tuning: How it asks.
+
+    Raises:
+        ModelMismatch: The version does not fit the encoder, or is not signed.
+        PredictorUnavailable: There is no server or no such version.
+        ConfigError: The server refuses the admin key.
+    """
+    loaded = loaded_version(address, model, version, wait_s=wait_s)
+    if public_key is not None:
+        where = f"model {model} at {address.url}, version {loaded.version},"
+        loaded.vouched.check_signature(public_key, where)
+    channel = Channel(address, call_headers)
+    return TritonPredictor(channel, encoder, loaded, model=model, tuning=tuning)

@@ -19,11 +19,11 @@ from serving.promotion import read_promotion
 from stream.commands.arguments import add_brokers, parser, print_result, settings_of, wall_clock_ms
 from stream.models.record import ACTIVE_KEY, Guards, Plan, Standing, begun, rolled_back, to_json
 from stream.models.topic import Known
-from stream.models.wiring import versions_of
+from stream.models.wiring import folder_of, versions_of
 from stream.producing import produce
 from stream.reading import read_topic
 from stream.settings import Settings
-from stream.wiring import model_directory
+from stream.wiring import model_directory, triton_folder
 
 _POLL_S: Final = 1.0
 
@@ -37,8 +37,13 @@ def models(argv: Sequence[str]) -> int:
         bootstrap_servers=options.bootstrap_servers, model_repository=options.repository
     )
     if options.action == "add":
+        if settings.triton_url:
+            raise UsageError(
+                "CLICKPATH_TRITON_URL is set, and how Triton runs a version has to be said with it:"
+                " `clickpath triton repository DIR --model MODEL` adds one"
+            )
         key = Path(options.sign) if options.sign else None
-        version = versions_of(settings).put(Path(_named(options)), key)
+        version = folder_of(settings).put(Path(_named(options)), key)
         print_result({"version": version}, as_json=options.json)
         return 0
     known = asyncio.run(_known(settings))
@@ -46,6 +51,7 @@ def models(argv: Sequence[str]) -> int:
         return _list(settings, known, as_json=options.json)
     if options.action == "promote":
         standing = _promoted(settings, known.standing, options)
+        _keep(settings, standing)
         return asyncio.run(_written(settings, standing, options))
     if options.action == "rollback":
         standing = _rolled_back(known.standing, options.reason)
@@ -208,8 +214,19 @@ def _promoted(
     )
 
 
+def _keep(settings: Settings, standing: Standing) -> None:
+    """Has Triton serve what the rollout may need, before any worker hears of it."""
+    versions = versions_of(settings)
+    needed = [standing.champion, standing.candidate, standing.previous]
+    # The one before the champion is for a rollback by hand, and may be gone.
+    gone = standing.previous is not None and not versions.has(standing.previous)
+    versions.keep([each for each in needed[: 2 if gone else 3] if each is not None])
+
+
 def _first_champion(settings: Settings) -> str:
     """What workers decide with before anything stands on the topic."""
+    if settings.triton_url:
+        return triton_folder(settings).first(settings.triton_version)
     if settings.model == "none":
         raise UsageError("CLICKPATH_MODEL is 'none': there is no champion to compare with")
     return read_card(model_directory(settings)).digest

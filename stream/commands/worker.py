@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from clickpath.encoding import Encoder
 from stream.commands.arguments import add_brokers, parser, settings_of, wall_clock_ms
 from stream.log_lines import set_up_logging
-from stream.wiring import make_predictor, make_tracer
+from stream.wiring import make_tracer
 
 
 def worker(argv: Sequence[str]) -> int:
@@ -25,10 +25,11 @@ def worker(argv: Sequence[str]) -> int:
         web_port=options.web_port,
     )
     set_up_logging(settings)
-    # Checked before anything is connected: a model that does not fit is one sentence, not a crash.
-    predictor = make_predictor(settings, Encoder(settings.window))
     from stream.app import create_app
+    from stream.models.wiring import predictor_of_worker
     from stream.running import run_worker
 
+    # Checked before anything is connected: a model that does not fit is one sentence, not a crash.
+    predictor = predictor_of_worker(settings, Encoder(settings.window))
     worker = create_app(settings, predictor, wall_clock_ms, make_tracer(settings))
     return run_worker(worker, predictor)

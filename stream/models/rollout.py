@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError
 from clickpath.encoding import Encoder
 from clickpath.errors import FatalError, PredictorError
 from clickpath.policy import Policy
+from serving.late import LatePredictor
 from serving.predictor import Predictor
 from serving.switching import FAILURES_IN_A_ROW, Candidacy, SwitchingPredictor, Version
 from serving.versions import ModelSource
@@ -131,6 +132,11 @@ class Rollout:
             await self._trial.stop()
         await self._follower.stop()
 
+    async def close(self) -> None:
+        """Closes the versions, and where they come from."""
+        await self.predictor.close()
+        await self._source.close()
+
     def tell(self, gauges: ModelGauges) -> None:
         """Brings the gauges up to date."""
         champion, candidacy = self.predictor.champion, self.predictor.candidacy
@@ -174,17 +180,25 @@ class Rollout:
         if standing is self._failed and self._now_s() < self._again_s:
             return
         tried = standing.trying and standing.rollout != self._given_up[0]
+        candidacy, complete = None, True
         try:
             champion = await self._loaded(standing.champion)
-            candidacy = await self._candidacy(standing) if tried else None
         except (FatalError, PredictorError) as error:
             self._cannot_load(standing, error)
             return
+        try:
+            candidacy = await self._candidacy(standing) if tried else None
+        except (FatalError, PredictorError) as error:
+            self._cannot_load(standing, error, candidate=True)
+            # The champion decides meanwhile, alone.
+            complete = False
         if self._trial is not None and not self._tries(candidacy):
             await self._end_trial()
         await self.predictor.use(champion, candidacy)
         if candidacy is not None and self._trial is None:
             self._trial = self._new_trial(self.predictor.champion, candidacy.version)
+        if not complete:
+            return
         self._applied, self._failed = standing, None
         logger.info(
             "models: %s, champion %s, candidate %s at %g %%: %s",
@@ -208,12 +222,20 @@ class Rollout:
             version = Version(await self._source.load(standing.candidate))
         return Candidacy(version, standing.rollout, standing.share_pct / 100)
 
-    def _cannot_load(self, standing: Standing, error: Exception) -> None:
+    def _cannot_load(
+        self, standing: Standing, error: Exception, *, candidate: bool = False
+    ) -> None:
         """Notes that it is to be tried again, or to be given up if it is the candidate."""
-        logger.error("the model at work stays %s: %s", self.predictor.digest, error)
-        self._loads = self._loads + 1 if standing is self._failed else 1
+        what = f"candidate {standing.candidate}" if candidate else f"champion {standing.champion}"
+        logger.error("%s is not loaded, %s decides: %s", what, self.predictor.digest, error)
+        champion = self.predictor.champion.predictor
+        if not candidate and isinstance(champion, LatePredictor):
+            champion.tell(str(error))
+        if standing is not self._failed:
+            self._loads = 0
+        self._loads += candidate
         self._failed, self._again_s = standing, self._now_s() + _AGAIN_S
-        if standing.trying and self._loads >= _LOADS:
+        if self._loads >= _LOADS:
             self._given_up = standing.rollout, f"a worker cannot load a model: {error}"
             self._again_s = 0.0
 
@@ -222,7 +244,8 @@ class Rollout:
         if self.predictor.candidacy is not None:
             at_work.append(self.predictor.candidacy.version)
         for each in at_work:
-            if each.digest == version:
+            away = isinstance(each.predictor, LatePredictor) and each.predictor.why is not None
+            if each.digest == version and not away:
                 return each.predictor
         return await self._source.load(version)
 

@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 from clickpath.encoding import Encoder
 from clickpath.errors import ConfigError
 from serving.card import read_card
+from serving.late import LatePredictor
 from serving.predictor import Predictor
 from serving.reference import read_items
 from serving.switching import SwitchingPredictor
-from serving.versions import EmbeddedSource, VersionFolder
+from serving.versions import EmbeddedSource, ModelSource, VersionFolder, Versions
 from stream.batch.app import BatchApp
 from stream.drift import MOST, Drift, DriftOfWorker
 from stream.models.rollout import Rollout
 from stream.models.topic import Follower, Known
 from stream.settings import Settings
-from stream.wiring import cache_bytes, make_policy, model_directory
+from stream.wiring import (
+    cache_bytes,
+    check_models,
+    make_policy,
+    make_predictor,
+    model_directory,
+    trace_headers,
+    triton_address,
+    triton_folder,
+)
 
 
-def versions_of(settings: Settings) -> VersionFolder:
-    """The model repository that the settings name.
+def predictor_of_worker(settings: Settings, encoder: Encoder) -> Predictor | None:
+    """The predictor of a worker, which does not wait for Triton; None for `none`.
+
+    Raises:
+        ModelMismatch: The model does not fit the encoder or its own card.
+        UsageError: There is no version in the repository that Triton shares.
+        ConfigError: Settings that do not go together, or files that cannot be read.
+    """
+    check_models(settings)
+    if settings.model == "none" or not settings.triton_url:
+        return make_predictor(settings, encoder)
+    address = triton_address(settings)
+    if not settings.model_repository:
+
+        async def reach() -> Predictor:
+            found = await asyncio.to_thread(make_predictor, settings, encoder, wait_s=0.0)
+            assert found is not None
+            return found
+
+        return LatePredictor(reach, encoder.fingerprint)
+    from serving.triton.source import TritonSource
+
+    folder = triton_folder(settings)
+    first = folder.first(settings.triton_version)
+    source = TritonSource(address, folder, encoder, call_headers=trace_headers(settings))
+    return LatePredictor(
+        lambda: source.load(first), encoder.fingerprint, digest=first, source=source
+    )
+
+
+def versions_of(settings: Settings) -> Versions:
+    """The model repository that the settings name: Triton's, or one of the workers' own.
 
     Raises:
         ConfigError: They name none, or the key cannot be read.
+    """
+    if settings.model_repository and settings.triton_url:
+        return triton_folder(settings)
+    return folder_of(settings)
+
+
+def folder_of(settings: Settings) -> VersionFolder:
+    """The folder of versions that workers run themselves.
+
+    Raises:
+        ConfigError: The settings name none, or the key cannot be read.
     """
     if not settings.model_repository:
         raise ConfigError("CLICKPATH_MODEL_REPOSITORY is not set: there is no model repository")
@@ -60,12 +112,7 @@ def make_rollout(
 
     return Rollout(
         predictor=predictor,
-        source=EmbeddedSource(
-            versions_of(settings),
-            encoder,
-            {predictor.digest: model_directory(settings)},
-            cache_bytes=cache_bytes(settings),
-        ),
+        source=_source_beside(predictor.champion.predictor, settings, encoder),
         follower=Follower(app.plain_consumer, topics.models, known),
         known=known,
         send=send,
@@ -75,6 +122,18 @@ def make_rollout(
         decisions=topics.decisions,
         deadline_s=settings.predict_deadline_s,
         clock=clock,
+    )
+
+
+def _source_beside(champion: Predictor, settings: Settings, encoder: Encoder) -> ModelSource:
+    """Where other versions come from than the one that decides at the start."""
+    if isinstance(champion, LatePredictor) and champion.source is not None:
+        return champion.source
+    return EmbeddedSource(
+        versions_of(settings),
+        encoder,
+        {champion.digest: model_directory(settings)},
+        cache_bytes=cache_bytes(settings),
     )
 
 
@@ -101,8 +160,8 @@ def drift_of(settings: Settings, digest: str, most: float = MOST) -> Drift | Non
 
 
 def _directory_of(settings: Settings, digest: str) -> Path | None:
-    if settings.model_repository and versions_of(settings).has(digest):
-        return Path(settings.model_repository) / digest
+    if settings.model_repository and (versions := versions_of(settings)).has(digest):
+        return versions.directory(digest)
     if settings.model == "none" or settings.triton_url:
         return None
     directory = model_directory(settings)

@@ -7,6 +7,7 @@ number of events is set by the variable PROVE_EVENTS; the defaults keep a test r
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from clickpath.logs import RawLine
 from stream.broker import EmbeddedBroker
 from stream.process import WorkerProcess
 from tests.promises.shop import Oracle, Shop, lines_of, names_of_its_own
+
+if TYPE_CHECKING:
+    from tests.promises.versions import Site
 
 
 @pytest.fixture
@@ -85,6 +89,19 @@ async def running(make_shop) -> AsyncIterator[object]:  # type: ignore[no-untype
     yield start
     for worker in workers:
         await worker.kill()
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator["Site"]:
+    """Where the versions of the model are: each worker runs them itself, or a tritonserver does."""
+    # Only now: torch takes seconds to import, and most promises need none.
+    from tests.promises.versions import on_triton, own_folder
+
+    if request.param == "Triton":
+        request.getfixturevalue("tritonserver")
+    kinds = {"own folder": own_folder, "Triton": on_triton}
+    with kinds[request.param](tmp_path / "versions") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from clickpath import simulation
 from serving.card import read_card
 from serving.embedded import shipped_model
 from stream.models.record import ACTIVE_KEY
-from tests.kafka.marks import in_every_delivery
+from tests.kafka.marks import in_every_delivery, in_every_delivery_and_on_triton, on_triton_too
 from tests.promises.versions import models, trained_on_shuffled_labels, twin_of_shipped
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -54,13 +54,13 @@ async def leading(workers) -> list:  # type: ignore[no-untyped-def,type-arg]
                 return found
 
 
-@in_every_delivery
+@in_every_delivery_and_on_triton
 @pytest.mark.parametrize("how", ["in the shadow", "at 100 %"])
 async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_minute_by_itself(
-    make_shop, running, to_lines, tmp_path, bad, how, delivery
+    make_shop, running, to_lines, bad, how, delivery, site
 ) -> None:
-    shop = await make_shop(model_repository=str(tmp_path / "versions"), delivery=delivery)
-    version = (await models(shop, "add", str(bad)))["version"]
+    shop = await make_shop(**site.settings, delivery=delivery)
+    version = await site.add(shop, bad)
     refused = await models(shop, "promote", version, fails=True)
     assert "the gate refuses" in refused["complaint"]
 
@@ -114,14 +114,15 @@ async def test_the_leading_worker_is_killed_and_the_bad_model_is_still_rolled_ba
     assert time.monotonic() - begun_s < 60
 
 
+@on_triton_too
 async def test_a_candidate_that_cannot_be_loaded_is_rolled_back_and_the_champion_decides_on(
-    make_shop, running, to_lines, tmp_path
+    make_shop, running, to_lines, tmp_path, site
 ) -> None:
-    shop = await make_shop(model_repository=str(tmp_path / "versions"))
-    version = (await models(shop, "add", str(twin_of_shipped(tmp_path / "twin"))))["version"]
+    shop = await make_shop(**site.settings)
+    version = await site.add(shop, twin_of_shipped(tmp_path / "twin"))
     worker = await running(shop)
     await models(shop, "promote", version, "--force")
-    graph = tmp_path / "versions" / version / "model.onnx"
+    graph = site.directory_of(version) / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1])
     # A new worker reads the changed file; the one that runs may have read it before.
     await worker.stop()

@@ -7,7 +7,7 @@ import pytest
 
 from clickpath import simulation
 from serving.embedded import shipped_model
-from tests.kafka.marks import in_every_delivery
+from tests.kafka.marks import in_every_delivery_and_on_triton
 from tests.promises.versions import models, twin_of_shipped
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -15,13 +15,13 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 QUICK = ("--shadow-s", "1", "--steps", "10,50,100", "--step-s", "1", "--least-outcomes", "5")
 
 
-@in_every_delivery
+@in_every_delivery_and_on_triton
 async def test_switches_under_load_lose_and_repeat_no_event(
-    make_shop, running, oracle, to_lines, prove_events, tmp_path, delivery
+    make_shop, running, oracle, to_lines, prove_events, tmp_path, delivery, site
 ) -> None:
-    shop = await make_shop(model_repository=str(tmp_path / "versions"), delivery=delivery)
-    twin = (await models(shop, "add", str(twin_of_shipped(tmp_path / "twin"))))["version"]
-    shipped = (await models(shop, "add", str(shipped_model())))["version"]
+    shop = await make_shop(**site.settings, delivery=delivery)
+    twin = await site.add(shop, twin_of_shipped(tmp_path / "twin"))
+    shipped = await site.add(shop, shipped_model())
     # More than the switches take, on a slow machine too; they end it.
     supply = to_lines(simulation.simulate(4 * prove_events, prove_events // 20, seed=23))
     switched = asyncio.Event()

@@ -3,42 +3,87 @@
 import asyncio
 import json
 import os
-import shutil
 import sys
-from hashlib import sha256
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from clickpath.encoding import Encoder
 from clickpath.window import Window
-from serving.card import MODEL_FILE, read_card, write_card
 from serving.embedded import shipped_model
+from serving.local_server.server import LocalServer
+from serving.repository.config import ServingPlan
+from serving.repository.folder import TritonFolder
+from serving.repository.versions import add_version
+from serving.versions import VersionFolder
 from tests.promises.shop import Shop
+from tests.serving.conftest import twin_of
 
 
 def twin_of_shipped(folder: Path, name: str = "twin") -> Path:
     """The shipped model under another digest: the same scores, bit for bit."""
-    shutil.copytree(shipped_model(), folder)
-    graph = onnx.load(folder / MODEL_FILE)
-    graph.doc_string = name
-    return _sealed(folder, graph.SerializeToString())
+    return twin_of(shipped_model(), folder, name)
 
 
-def _sealed(folder: Path, graph: bytes) -> Path:
-    (folder / MODEL_FILE).write_bytes(graph)
-    digest = sha256(graph).hexdigest()
-    write_card(read_card(folder).model_copy(update={"sha256": digest}), folder)
-    return folder
+@dataclass(frozen=True)
+class Site:
+    """Where the versions of a shop's model are, and who runs them.
+
+    Attributes:
+        settings: Of a shop, by name.
+        server: The tritonserver; None where each worker runs them itself.
+    """
+
+    settings: dict[str, str]
+    server: LocalServer | None = None
+
+    @property
+    def directory_of(self) -> Callable[[str], Path]:
+        """Finds the directory of a version."""
+        folder = Path(self.settings["model_repository"])
+        if self.server is None:
+            return VersionFolder(folder).directory
+        return TritonFolder(folder, "clickpath").directory
+
+    async def add(self, shop: Shop, model: Path) -> str:
+        """Adds the model in a directory, as an operator does; its version."""
+        if self.server is None:
+            return str((await models(shop, "add", str(model)))["version"])
+        repository = self.settings["model_repository"]
+        added = await clickpath(
+            shop, "triton", "repository", repository, "--model", str(model), "--backend", "python"
+        )
+        return str(added["digest"])
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[Site]:
+    """Versions that each worker runs itself."""
+    yield Site({"model_repository": str(folder)})
+
+
+@contextmanager
+def on_triton(folder: Path) -> Iterator[Site]:
+    """Versions on a real tritonserver, the shipped model first."""
+    add_version(folder, shipped_model(), ServingPlan(backend="python"))
+    with LocalServer(folder, ["clickpath"]) as server:
+        yield Site({"model_repository": str(folder), "triton_url": server.url}, server)
 
 
 async def models(shop: Shop, *arguments: str, fails: bool = False) -> dict[str, Any]:
     """Runs `clickpath models` in a process of its own; its answer, or its complaint."""
+    return await clickpath(shop, "models", *arguments, fails=fails)
+
+
+async def clickpath(shop: Shop, *arguments: str, fails: bool = False) -> dict[str, Any]:
+    """Runs a command in a process of its own; its answer, or its complaint."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "clickpath", "models", *arguments, "--json"),
+        *(sys.executable, "-m", "clickpath", *arguments, "--json"),
         env={
             **os.environ,
             **shop.environ,
@@ -81,7 +126,7 @@ def trained_on_shuffled_labels(folder: Path) -> Path:
             of[known] = luck.permutation(of[known])
         shuffled.append(Part.of(every.paths, labels, every.users))
     torch.manual_seed(3)
-    config = ModelConfig(heads=("next_action", "purchase"))
+    config = ModelConfig(heads=("next_action", "purchase", "leave"))
     model = PathModel(config, vocabulary_of(shuffled[0], config))
     trained = train(model, *shuffled, TrainConfig(epochs=2, batch=32)).model
     write_package(trained, encoder, folder, "shuffled labels", {})

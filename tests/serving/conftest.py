@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
+import onnx
 import pytest
 
 from clickpath.encoding import Encoder
 from clickpath.steps import UNKNOWN_PRICE, Step
 from clickpath.vocabulary import ACTIONS
 from clickpath.window import Window
-from serving.card import MODEL_FILE, Card, write_card
+from serving.card import MODEL_FILE, Card, read_card, write_card
 from serving.local_server.server import LocalServer
 from serving.repository.config import ServingPlan
 from serving.repository.versions import DEFAULT_NAME, add_version
@@ -71,6 +72,17 @@ def write_tiny_model(directory: Path, encoder: Encoder) -> Path:
     shutil.copyfile(TINY_MODEL, directory / MODEL_FILE)
     write_card(tiny_card(encoder), directory)
     return directory
+
+
+def twin_of(model: Path, folder: Path, name: str = "twin") -> Path:
+    """A model under another digest: the same scores, bit for bit."""
+    shutil.copytree(model, folder)
+    graph = onnx.load(folder / MODEL_FILE)
+    graph.doc_string = name
+    (folder / MODEL_FILE).write_bytes(graph.SerializeToString())
+    digest = sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
+    write_card(read_card(folder).model_copy(update={"sha256": digest}), folder)
+    return folder
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from serving.local_server.server import LocalServer
 from serving.predictor import Predictor
 from serving.switching import SwitchingPredictor
 from serving.triton.address import Address
-from serving.triton.predictor import TritonPredictor
+from serving.triton.predictor import connect
 
 MakePath = Callable[..., "array[int]"]
 
@@ -47,7 +47,7 @@ async def predictor(
         made = EmbeddedPredictor(shipped_model(), encoder, cache_bytes=1 << 20)
     else:
         server: LocalServer = request.getfixturevalue("tiny_triton")
-        made = TritonPredictor(Address(url=server.url), encoder)
+        made = connect(Address(url=server.url), encoder)
     yield made
     await made.close()
 

@@ -24,7 +24,6 @@ from clickpath.errors import (
     PredictorOverloaded,
     PredictorTimeout,
     PredictorUnavailable,
-    UsageError,
 )
 from serving.card import read_card, write_card
 from serving.local_server.server import LocalServer, ServerError
@@ -32,8 +31,9 @@ from serving.repository.config import ServingPlan
 from serving.repository.versions import add_version
 from serving.triton.address import Address
 from serving.triton.answers import Meaning
+from serving.triton.channel import Channel
 from serving.triton.client import CallFailed, Slot, VersionClient, loaded_version
-from serving.triton.predictor import TritonPredictor
+from serving.triton.predictor import TritonPredictor, Tuning, connect
 from tests.serving.proxy import Proxy
 
 pytestmark = pytest.mark.triton
@@ -49,7 +49,8 @@ VERY_SLOW = 10 * SLOW
 
 @asynccontextmanager
 async def asking(url: str, encoder: Encoder, **options: Any) -> AsyncIterator[TritonPredictor]:
-    predictor = TritonPredictor(Address(url=url), encoder, **{"wait_s": 5.0, **options})
+    given = {name: options.pop(name) for name in ("version",) if name in options}
+    predictor = connect(Address(url=url), encoder, wait_s=5.0, tuning=Tuning(**options), **given)
     try:
         yield predictor
     finally:
@@ -91,13 +92,15 @@ def narrow(
 def test_a_version_that_is_not_served_is_one_sentence(
     tiny_triton: LocalServer, encoder: Encoder, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UsageError, match=message):
-        TritonPredictor(Address(url=tiny_triton.url), encoder, wait_s=0.1, **options)
+    with pytest.raises(PredictorUnavailable, match=message):
+        connect(Address(url=tiny_triton.url), encoder, wait_s=0.1, **options)
 
 
 def test_a_server_that_is_not_there_is_one_sentence(encoder: Encoder) -> None:
-    with pytest.raises(UsageError, match=r"Triton at 127\.0\.0\.1:1 does not serve any version"):
-        TritonPredictor(Address(url="127.0.0.1:1"), encoder, wait_s=0.1)
+    with pytest.raises(
+        PredictorUnavailable, match=r"Triton at 127\.0\.0\.1:1 does not serve any version"
+    ):
+        connect(Address(url="127.0.0.1:1"), encoder, wait_s=0.1)
 
 
 def test_a_version_of_another_encoder_is_refused_with_both_values(
@@ -108,7 +111,7 @@ def test_a_version_of_another_encoder_is_refused_with_both_values(
     other = Encoder(replace(encoder.window, session_gap_ms=1))
 
     with pytest.raises(ModelMismatch, match=f"{encoder.fingerprint}.*{other.fingerprint}"):
-        TritonPredictor(Address(url=tiny_triton.url), other)
+        connect(Address(url=tiny_triton.url), other)
 
 
 async def test_the_newest_version_is_taken_or_the_one_that_is_asked_for(
@@ -232,7 +235,8 @@ async def test_a_call_that_waits_too_long_in_the_queue_is_a_timeout(
 
 async def test_a_wrong_shape_is_a_bad_question(tiny_triton: LocalServer) -> None:
     address = Address(url=tiny_triton.url)
-    client = VersionClient(address, "clickpath", loaded_version(address, "clickpath", 0, wait_s=5))
+    loaded = loaded_version(address, "clickpath", 0, wait_s=5)
+    client = VersionClient(Channel(address), "clickpath", loaded)
     with pytest.raises(CallFailed, match="unexpected shape") as failed:
         await client.infer(Slot(["purchase"]), np.ones((2, 5, 8), dtype=np.int64), 10)
     await client.close()
@@ -360,8 +364,8 @@ def test_an_admin_key_that_is_wrong_or_missing_is_one_sentence(
             Address(url=server.url, admin_key_file=wrong),
         ):
             with pytest.raises(ConfigError, match="refuses the admin key"):
-                TritonPredictor(address, encoder, wait_s=0.1)
-        assert TritonPredictor(Address(url=server.url, admin_key_file=key), encoder).version == 1
+                connect(address, encoder, wait_s=0.1)
+        assert connect(Address(url=server.url, admin_key_file=key), encoder).version == 1
 
 
 @pytest.fixture(scope="module")
@@ -402,9 +406,9 @@ async def test_with_tls_the_server_must_show_a_certificate_of_our_ca_and_so_must
 
     with LocalServer(repository, ["clickpath"], arguments=arguments) as server:
         for ca, client in ((None, None), ("ours", None), ("theirs", "ours"), ("ours", "theirs")):
-            with pytest.raises(UsageError, match="does not serve any version"):
-                TritonPredictor(address(ca, client), encoder, wait_s=0.1)
-        predictor = TritonPredictor(address("ours", "ours"), encoder)
+            with pytest.raises(PredictorUnavailable, match="does not serve any version"):
+                connect(address(ca, client), encoder, wait_s=0.1)
+        predictor = connect(address("ours", "ours"), encoder)
         assert len(await predictor.predict([make_path(5)], 30)) == 1
         await predictor.close()
 

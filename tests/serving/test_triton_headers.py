@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2_grpc
 
-from serving.repository.fingerprints import Fingerprints
+from serving.repository.fingerprints import Fingerprints, Vouched
 from serving.triton.address import Address
-from serving.triton.client import CallFailed, CallHeaders, Loaded, Slot, VersionClient
+from serving.triton.channel import CallHeaders, Channel
+from serving.triton.client import CallFailed, Loaded, Slot, VersionClient
 
 HEX = "0123456789abcdef"
 FINGERPRINTS = Fingerprints(digest=HEX, encoder=HEX, actions=HEX, steps=2, heads=("purchase",))
-LOADED = Loaded(1, FINGERPRINTS, 64)
+LOADED = Loaded(1, Vouched(FINGERPRINTS), 64)
 
 
 class Listener(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -40,7 +41,7 @@ async def listener() -> AsyncIterator[tuple[Listener, Address]]:
 
 
 async def ask(address: Address, call_headers: CallHeaders | None, times: int = 1) -> None:
-    client = VersionClient(address, "clickpath", LOADED, call_headers)
+    client = VersionClient(Channel(address, call_headers), "clickpath", LOADED)
     try:
         for _ in range(times):
             with pytest.raises(CallFailed):

@@ -21,7 +21,9 @@ from serving.embedded import EmbeddedPredictor, shipped_model
 from serving.manifest import check_manifest
 from serving.repository.config import ServingPlan
 from serving.repository.fingerprints import PARAMETER, Fingerprints
+from serving.repository.folder import TritonFolder
 from serving.repository.versions import add_version, versions
+from tests.serving.conftest import twin_of
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 
@@ -91,7 +93,7 @@ def test_the_configuration_says_how_the_plan_serves(
 
     assert (config.name, config.backend) == ("clickpath", plan.backend)
     assert config.max_batch_size == plan.max_batch
-    assert config.version_policy.latest.num_versions == plan.versions
+    assert list(config.version_policy.specific.versions) == [1]
     (group,) = config.instance_group
     kind = group.KIND_GPU if plan.backend == "onnxruntime" else group.KIND_CPU
     assert (group.kind, group.count) == (kind, plan.instances)
@@ -125,9 +127,9 @@ def test_a_version_holds_the_model_its_card_and_a_signed_manifest(tmp_path: Path
     version = add_version(tmp_path, shipped_model(), PLANS["cpu"], private_key=KEY)
 
     assert {path.name for path in version.directory.iterdir()} == {
-        *("model.onnx", "heads.onnx", "card.json", "calibration.json", "model.py"),
+        *("model.onnx", "heads.onnx", "card.json", "calibration.json", "items.bin", "model.py"),
         *("step-0.onnx", "step-1.onnx", "step-2.onnx"),
-        *("manifest.json", "manifest.sig"),
+        *("manifest.json", "manifest.sig", "fingerprints.sig"),
     }
     check_manifest(version.directory, KEY.public_key())
     assert {path.name for path in tmp_path.iterdir()} == {"clickpath"}
@@ -163,6 +165,90 @@ def test_each_version_has_its_fingerprints_in_the_configuration(
     with pytest.raises(ModelMismatch, match="second was trained with encoder 0000000000000000"):
         second.check(encoder, "second")
     assert [version.number for version in versions(repository)] == [1, 2]
+
+
+def loaded(repository: Path) -> list[int]:
+    return list(parsed(repository).version_policy.specific.versions)
+
+
+def test_the_first_version_and_the_newest_are_loaded_until_something_is_promoted(
+    tmp_path: Path, model_directory: Path
+) -> None:
+    repository = tmp_path / "repository"
+    folder = TritonFolder(repository, "clickpath")
+    plan = ServingPlan(backend="python", versions=2)
+    models = [model_directory]
+    for n in range(3):
+        models.append(twin_of(model_directory, tmp_path / f"twin {n}", f"twin {n}"))
+    digests = [add_version(repository, model, plan).card.digest for model in models]
+
+    assert loaded(repository) == [1, 3, 4]
+    assert folder.first() == digests[0]
+    assert folder.first(3) == digests[2]
+
+    folder.keep([digests[0], digests[2]])
+    assert loaded(repository) == [1, 3]
+    add_version(repository, twin_of(model_directory, tmp_path / "fifth", "fifth"), plan)
+    assert loaded(repository) == [1, 3]
+    assert parsed(repository).parameters.keys() >= {f"{PARAMETER}{n}" for n in range(1, 6)}
+
+    folder.keep([digests[2], digests[3], digests[0]])
+    assert loaded(repository) == [1, 3, 4]
+    assert folder.first() == digests[0]
+
+
+def test_to_keep_versions_changes_nothing_else_in_the_configuration(
+    tmp_path: Path, model_directory: Path
+) -> None:
+    repository = tmp_path / "repository"
+    version = add_version(repository, model_directory, PLANS["cpu"], private_key=KEY)
+    config = repository / "clickpath" / "config.pbtxt"
+    by_hand = config.read_text().replace("count: 2", "count: 7")
+    config.write_text(by_hand)
+    before = parsed(repository)
+
+    TritonFolder(repository, "clickpath").keep([version.card.digest])
+
+    after = parsed(repository)
+    assert after.parameters.pop("clickpath.kept").string_value == "1"
+    assert after == before
+    written = config.stat().st_mtime_ns
+    TritonFolder(repository, "clickpath").keep([version.card.digest])
+    assert config.stat().st_mtime_ns == written  # Triton would load everything anew
+
+
+def test_a_configuration_by_another_hand_is_left_alone(
+    tmp_path: Path, model_directory: Path
+) -> None:
+    repository = tmp_path / "repository"
+    version = add_version(repository, model_directory, PLANS["cpu"])
+    config = repository / "clickpath" / "config.pbtxt"
+    text = config.read_text().replace("version_policy {", "version_policy\n{")
+    config.write_text(text)
+
+    with pytest.raises(ModelMismatch, match=r"config\.pbtxt: it has a version_policy"):
+        TritonFolder(repository, "clickpath").keep([version.card.digest])
+    assert config.read_text() == text
+
+
+def test_the_first_of_equal_models_stands_for_all_and_a_broken_one_hides_no_other(
+    tmp_path: Path, model_directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    repository = tmp_path / "repository"
+    folder = TritonFolder(repository, "clickpath")
+    with pytest.raises(UsageError, match="there is no version of a model clickpath"):
+        folder.first()
+    with pytest.raises(UsageError, match="no Triton repository with a model clickpath"):
+        folder.versions()
+    for model in (model_directory, model_directory, twin_of(model_directory, tmp_path / "twin")):
+        digest = add_version(repository, model, PLANS["cpu"]).card.digest
+    (repository / "clickpath" / "2" / "card.json").unlink()
+
+    assert [folder.directory(each).name for each in folder.versions()] == ["1", "3"]
+    assert folder.checked(digest)[1].digest == digest
+    assert "no model card" in caplog.text
+    with pytest.raises(UsageError, match="there is no version 2 of a model clickpath"):
+        folder.first(2)
 
 
 def test_versions_that_are_written_at_the_same_time_get_numbers_of_their_own(

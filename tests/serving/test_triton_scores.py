@@ -19,6 +19,7 @@ from serving.outputs import output_names
 from serving.repository.config import ServingPlan
 from serving.repository.versions import add_version
 from serving.triton.address import Address
+from serving.triton.channel import Channel
 from serving.triton.client import Slot, VersionClient, loaded_version
 from training.form import ModelConfig
 from training.lookup import Vocabulary
@@ -79,7 +80,9 @@ async def test_torch_graph_and_triton_agree_on_every_head(
 ) -> None:
     graph = Graph(directory, encoder)
     address = Address(url=server.url)
-    client = VersionClient(address, "clickpath", loaded_version(address, "clickpath", 0, wait_s=9))
+    client = VersionClient(
+        Channel(address), "clickpath", loaded_version(address, "clickpath", 0, wait_s=9)
+    )
     names = output_names(HEADS)
     compared = 0
     for length in time_buckets(encoder.window.steps):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from clickpath.cli import main
-from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
 from serving.local_server.environment import server_environment
 from serving.repository.config import ServingPlan
 from serving.repository.versions import add_version
 from serving.triton.address import Address
-from serving.triton.client import load_model
-from serving.triton.predictor import TritonPredictor
+from serving.triton.client import loaded_version
+from serving.triton.loading import load_model
 
 
 def alive(pid: int) -> bool:
@@ -36,7 +36,6 @@ def test_it_says_where_it_is_and_leaves_nothing_behind(
     tritonserver: None,
     tmp_path: Path,
     model_directory: Path,
-    encoder: Encoder,
     repository: Path,
     number: signal.Signals,
     code: int,
@@ -49,10 +48,11 @@ def test_it_says_where_it_is_and_leaves_nothing_behind(
         process.stdout.readline()
         said = json.loads(process.stdout.readline())
         assert (said["name"], said["versions"]) == ("clickpath", [1])
-        assert TritonPredictor(Address(url=said["url"]), encoder).version == 1
+        address = Address(url=said["url"])
+        assert loaded_version(address, "clickpath", 0, wait_s=5).version == 1
         add_version(models, model_directory, ServingPlan(backend="python"))
-        load_model(Address(url=said["url"]), "clickpath")
-        assert TritonPredictor(Address(url=said["url"]), encoder).version == 2
+        asyncio.run(load_model(address, "clickpath"))
+        assert loaded_version(address, "clickpath", 0, wait_s=5).version == 2
 
         process.send_signal(number)
 

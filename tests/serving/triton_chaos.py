@@ -45,8 +45,10 @@ from serving.local_server.server import LocalServer
 from serving.repository.config import ServingPlan
 from serving.repository.versions import add_version
 from serving.triton.address import Address
-from serving.triton.client import CallFailed, Slot, VersionClient, load_model, loaded_version
-from serving.triton.predictor import TritonPredictor
+from serving.triton.channel import Channel
+from serving.triton.client import CallFailed, Slot, VersionClient, loaded_version
+from serving.triton.loading import load_model
+from serving.triton.predictor import connect
 from stream.batch.records import OutputRecord
 from stream.broker import EmbeddedBroker
 from stream.commands.arguments import wall_clock_ms
@@ -107,7 +109,7 @@ async def flooded(parts: Parts) -> AsyncIterator[None]:
     """Somebody else keeps the queue full."""
     address = Address(url=parts.server.url)
     loaded = await asyncio.to_thread(loaded_version, address, "clickpath", 0, wait_s=10)
-    client = VersionClient(address, "clickpath", loaded)
+    client = VersionClient(Channel(address), "clickpath", loaded)
     paths = np.ones((64, FEATURES, 50), dtype=np.int64)
 
     async def ask() -> None:
@@ -306,7 +308,7 @@ async def load_versions(loads: int, folder: Path) -> dict[str, Any]:
     load_s: list[float] = []
     with LocalServer(repository, ["clickpath"]) as server:
         address = Address(url=server.url)
-        predictors = [await asyncio.to_thread(TritonPredictor, address, encoder)]
+        predictors = [await asyncio.to_thread(connect, address, encoder)]
         done = asyncio.Event()
 
         async def ask() -> None:
@@ -323,9 +325,9 @@ async def load_versions(loads: int, folder: Path) -> dict[str, Any]:
         for _ in range(loads):
             add_version(repository, shipped_model(), plan)
             begun_s = time.monotonic()
-            await asyncio.to_thread(load_model, address, "clickpath")
+            await load_model(address, "clickpath")
             load_s.append(time.monotonic() - begun_s)
-            predictors.append(await asyncio.to_thread(TritonPredictor, address, encoder))
+            predictors.append(await asyncio.to_thread(connect, address, encoder))
             assert predictors[-1].version == predictors[-2].version + 1
         done.set()
         await asyncio.gather(*askers)

@@ -12,7 +12,6 @@ from stream.wiring import make_predictor
     ("given", "named"),
     [
         ({"model_public_key_file": "key.pem"}, "CLICKPATH_MODEL_REPOSITORY"),
-        ({"triton_url": "localhost:1", "model_repository": "versions"}, "inside the worker"),
         ({"triton_url": "localhost:1", "incremental": "true"}, "'localhost:1'"),
         ({"triton_url": "localhost:1", "model": "mine"}, "'localhost:1' and CLICKPATH_MODEL is 'm"),
         ({"triton_ca_file": "ca.pem"}, "CLICKPATH_TRITON_CA_FILE is 'ca.pem', but .*_URL is not"),
