@@ -41,10 +41,7 @@ def refresh(argv: Sequence[str]) -> int:
     if refused and options.force:
         promotion = promotion.model_copy(update={"forced": True})
         write_promotion(promotion, renewal.out)
-    version = None
-    if options.repository is not None and (options.force or not refused):
-        key = Path(options.sign) if options.sign else None
-        version = VersionFolder(Path(options.repository)).put(renewal.out, key)
+    version = _added(renewal.out, options) if options.force or not refused else None
     _tell(renewed, options.out)
     if options.json:
         record = {
@@ -59,6 +56,19 @@ def refresh(argv: Sequence[str]) -> int:
     if refused and not options.force:
         raise FatalError(f"the gate refuses {promotion.candidate}: {'; '.join(promotion.reasons)}")
     return 0
+
+
+def _added(candidate: Path, options: argparse.Namespace) -> str | None:
+    """The candidate as a version of the repositories that were named; None where none was."""
+    version = None
+    if options.repository is not None:
+        key = Path(options.sign) if options.sign else None
+        version = VersionFolder(Path(options.repository)).put(candidate, key)
+    if options.triton is not None:
+        from serving.repository.arguments import add_version_of
+
+        version = add_version_of(options, Path(options.triton), candidate).card.digest
+    return version
 
 
 def _renewal(options: argparse.Namespace, command: str) -> Renewal:
@@ -100,6 +110,8 @@ def _renewal(options: argparse.Namespace, command: str) -> Renewal:
 
 
 def _parser() -> CommandParser:
+    from serving.repository.arguments import add_arguments
+
     parser = CommandParser(
         prog="clickpath refresh",
         description="Trains a candidate on recent days, with LoRA for at most a tenth of the work "
@@ -127,9 +139,10 @@ def _parser() -> CommandParser:
     gate("--kept-pct", type=float, default=99.0, help="kept on the days before; default 99 %%")
     gate("--latency-pct", type=float, default=25.0, help="how much slower; default 25 %%")
     add("--repository", metavar="DIR", help="model repository that it goes into if it passes")
-    add("--sign", metavar="FILE", help="Ed25519 key, PEM, that signs the version")
+    add("--triton", metavar="DIR", help="likewise, one that Triton serves")
     add("--force", action="store_true", help="go on against the verdict, and say so in the record")
     add("--json", action="store_true", help="print one JSON object as the last line of stdout")
+    add_arguments(parser)
     return parser
 
 
