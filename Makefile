@@ -27,8 +27,10 @@ ARGS ?=
 DOCS ?= mkdocs.yml
 SITE ?= site
 
-# How long make soak runs.
+# How long make soak runs, from which seed on (a seed is two shops), with what states kept in.
 MINUTES ?= 20
+SEED ?= 1
+STORE ?=
 
 # What make chaos does: MODE at-least-once or transactional, BROKER apache-kafka or embedded.
 KILLS ?= 10
@@ -60,8 +62,10 @@ check: $(TEST_VENV)/.complete ## lint, formatting, types and import directions
 chaos: $(TEST_VENV)/.complete ## kill workers under load and compare (KILLS, MODE, BROKER)
 	@$(TEST_VENV)/bin/python -m tests.kafka.chaos --kills $(KILLS) --mode $(MODE) --broker $(BROKER) $(ARGS)
 
+soak: BROKER = embedded
 soak: $(TEST_VENV)/.complete
-	@$(TEST_VENV)/bin/python -m tests.promises.soak --minutes $(MINUTES) $(ARGS)
+	@$(TEST_VENV)/bin/python -m tests.promises.soak --minutes $(MINUTES) --seed $(SEED) --mode $(MODE) \
+		--broker $(BROKER) $(if $(STORE),--store $(STORE)) $(ARGS)
 
 format: $(TEST_VENV)/.complete ## format the code and mend what the linter can
 	@$(TEST_VENV)/bin/ruff check --fix .

@@ -4,7 +4,7 @@ import asyncio
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -62,8 +62,9 @@ class Shop:
         self.environ = environ
         self.produced = 0
 
-    def worker(self) -> WorkerProcess:
-        return WorkerProcess(self.settings.bootstrap_servers, self._log, self.environ)
+    def worker(self, more: Mapping[str, str] | None = None) -> WorkerProcess:
+        environ = {**self.environ, **(more or {})}
+        return WorkerProcess(self.settings.bootstrap_servers, self._log, environ)
 
     def log(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
@@ -116,6 +117,16 @@ class Shop:
             await consumer.stop()
         return sum(offset or 0 for offset in offsets)
 
+    async def lying(self) -> int:
+        """Records on the clicks topic: more than were produced, where a producer had to repeat."""
+        consumer = AIOKafkaConsumer(**self.settings.connection.client_arguments())
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(self.settings.clicks_topic, n) for n in range(PARTITIONS)]
+            return sum((await consumer.end_offsets(partitions)).values())
+        finally:
+            await consumer.stop()
+
     async def handled(self, worker: WorkerProcess, timeout_s: float = 240) -> None:
         """Waits until everything that was produced is behind the committed offsets."""
         try:
@@ -153,11 +164,19 @@ class Shop:
 
 
 class Oracle:
-    """What one process without a broker makes of the same records."""
+    """What one process without a broker makes of the same records.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Of the workers.
+        decided: Is told each decision, as it stands on its topic.
+    """
+
+    def __init__(
+        self, settings: Settings, decided: Callable[[bytes], None] = lambda _: None
+    ) -> None:
         self.topics = settings.topics
         self._settings = settings
+        self._decided = decided
         self.interventions = InterventionsHash(settings.topics)
         self.ids: set[str] = set()
         self.state_hash = ""
@@ -173,6 +192,8 @@ class Oracle:
                 intervention_id = json.loads(record.value)["intervention_id"]
                 self.ids.add(intervention_id)
                 self.interventions.add(record.topic, intervention_id, record.value)
+            if record.topic == self.topics.decisions and record.value is not None:
+                self._decided(record.value)
 
         self.run = Replay(handler, wall_clock_ms, emit)
         await self.run.run(lines)

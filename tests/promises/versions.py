@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
+from onnx import numpy_helper
 
 from clickpath.encoding import Encoder
 from clickpath.window import Window
+from serving.card import MODEL_FILE
 from serving.embedded import shipped_model
 from serving.local_server.server import LocalServer
 from serving.repository.config import ServingPlan
@@ -22,7 +26,7 @@ from serving.repository.folder import TritonFolder
 from serving.repository.versions import add_version
 from serving.versions import VersionFolder
 from tests.promises.shop import Shop
-from tests.serving.conftest import twin_of
+from tests.serving.conftest import sealed, twin_of
 
 
 def twin_of_shipped(folder: Path, name: str = "twin") -> Path:
@@ -75,6 +79,18 @@ def on_triton(folder: Path) -> Iterator[Site]:
         yield Site({"model_repository": str(folder), "triton_url": server.url}, server)
 
 
+def of_another_mind(folder: Path) -> Path:
+    """The shipped model, which now sees purchases everywhere: it decides otherwise."""
+    shutil.copytree(shipped_model(), folder)
+    graph = onnx.load(folder / MODEL_FILE)
+    [bias] = [each for each in graph.graph.initializer if each.name == "bias"]
+    weights = numpy_helper.to_array(bias).copy()
+    # Next action, purchase, leave: one number each for the last two.
+    weights[-2] += 2.0
+    bias.CopyFrom(numpy_helper.from_array(weights, "bias"))
+    return sealed(folder, graph)
+
+
 async def models(shop: Shop, *arguments: str, fails: bool = False) -> dict[str, Any]:
     """Runs `clickpath models` in a process of its own; its answer, or its complaint."""
     return await clickpath(shop, "models", *arguments, fails=fails)
@@ -82,6 +98,17 @@ async def models(shop: Shop, *arguments: str, fails: bool = False) -> dict[str, 
 
 async def clickpath(shop: Shop, *arguments: str, fails: bool = False) -> dict[str, Any]:
     """Runs a command in a process of its own; its answer, or its complaint."""
+    code, said = await run_command(shop, *arguments)
+    if fails:
+        assert code, said
+        return {"complaint": said}
+    assert code == 0, said
+    answer: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return answer
+
+
+async def run_command(shop: Shop, *arguments: str) -> tuple[int, str]:
+    """Runs a command; its exit code, and what it said or complained of."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "clickpath", *arguments, "--json"),
         env={
@@ -93,12 +120,8 @@ async def clickpath(shop: Shop, *arguments: str, fails: bool = False) -> dict[st
         stderr=asyncio.subprocess.PIPE,
     )
     said, complaint = await process.communicate()
-    if fails:
-        assert process.returncode, said
-        return {"complaint": complaint.decode(), "said": said.decode()}
-    assert process.returncode == 0, complaint.decode()
-    answer: dict[str, Any] = json.loads(said.splitlines()[-1])
-    return answer
+    assert process.returncode is not None
+    return process.returncode, (complaint if process.returncode else said).decode()
 
 
 def trained_on_shuffled_labels(folder: Path) -> Path:

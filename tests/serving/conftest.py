@@ -79,6 +79,11 @@ def twin_of(model: Path, folder: Path, name: str = "twin") -> Path:
     shutil.copytree(model, folder)
     graph = onnx.load(folder / MODEL_FILE)
     graph.doc_string = name
+    return sealed(folder, graph)
+
+
+def sealed(folder: Path, graph: onnx.ModelProto) -> Path:
+    """Puts another graph into a model's directory, and its digest into the card."""
     (folder / MODEL_FILE).write_bytes(graph.SerializeToString())
     digest = sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     write_card(read_card(folder).model_copy(update={"sha256": digest}), folder)
