@@ -3,8 +3,9 @@
 # ruff: noqa: SLF001 - what aiokafka keeps private and the engine needs is used here
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -19,10 +20,15 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from clickpath.errors import ConfigError
 from stream.batch.group import ChangelogMismatch
-from stream.refusals import Denied, started
+from stream.refusals import Denied, Unreachable, started
 
 if TYPE_CHECKING:
     from stream.batch.app import BatchApp
+
+
+#: How long a broker that has just started may name no broker, and how often it is asked.
+_PATIENCE_S: Final = 30.0
+_LOOK_S: Final = 0.2
 
 
 class NoTransactions(ConfigError):
@@ -52,6 +58,7 @@ async def check_broker(app: BatchApp, topics: Iterable[str] = ()) -> None:
         KafkaError: The broker refuses to answer.
     """
     async with started(AIOKafkaAdminClient(**app.client_settings()), app.connection) as admin:
+        await until_brokers_are_named(admin._client, app.connection.bootstrap_servers)
         if app.transactional:
             await _check_transactions(admin, app)
         sources = app.batch_group.sources.values()
@@ -65,6 +72,35 @@ async def check_broker(app: BatchApp, topics: Iterable[str] = ()) -> None:
                 raise kind(f"the {what} {name} does not exist; `clickpath topics create` makes it")
         for changelog in changelogs:
             await _check_compacted(admin, changelog)
+
+
+async def until_brokers_are_named(
+    client: Any, servers: str, patience_s: float = _PATIENCE_S, look_s: float = _LOOK_S
+) -> None:
+    """Waits until a cluster says which brokers it has.
+
+    One that has just started answers and names none for a moment, not even the one that answers; a
+    consumer that begins in that moment fails for good.
+
+    Args:
+        client: An aiokafka client that has started.
+        servers: Its brokers, for the message.
+        patience_s: How long it may take.
+        look_s: Between two questions.
+
+    Raises:
+        Unreachable: It has named none by then.
+    """
+    try:
+        async with asyncio.timeout(patience_s):
+            while not client.cluster.brokers():
+                await client.force_metadata_update()
+                await asyncio.sleep(look_s)
+    except TimeoutError as error:
+        raise Unreachable(
+            f"what answers at {servers} has named no broker for {patience_s:g} s: "
+            "the cluster is not up yet"
+        ) from error
 
 
 async def _states_of(admin: Any, names: Collection[str]) -> dict[str, type[Exception]]:
