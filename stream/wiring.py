@@ -11,7 +11,7 @@ from clickpath.policy import Policy
 from clickpath.policy_file import default_policy, load_policy
 from clickpath.pseudonym import Edge, open_edge, pseudonyms
 from serving.predictor import Predictor
-from stream.batch.table import Store
+from stream.batch.view import Store
 from stream.handler import Handler
 from stream.settings import Settings
 from stream.spans import Tracer

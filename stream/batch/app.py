@@ -14,14 +14,16 @@ from faust.tables.manager import TableManager
 from yarl import URL
 
 from stream.batch.agent import BatchAgent, BatchStream, BatchTopic
+from stream.batch.assignor import StandbyAssignor
 from stream.batch.commit import Committer, HeldOutputs
 from stream.batch.group import Group
 from stream.batch.outputs import Outputs
 from stream.batch.progress import BatchProgress
 from stream.batch.source import Source
-from stream.batch.table import KeyedTable, Store
+from stream.batch.table import KeyedTable
 from stream.batch.transactions import Transactions
 from stream.batch.transport import BatchProducer, BatchTransport
+from stream.batch.view import Store
 from stream.connection import Connection
 
 V = TypeVar("V")
@@ -210,12 +212,12 @@ class BatchApp(faust.App):
             record_limit_bytes=record_limit_bytes,
         )
 
-    def plain_consumer(self) -> AIOKafkaConsumer:
+    def plain_consumer(self, auto_offset_reset: str = "earliest") -> AIOKafkaConsumer:
         """Makes an unstarted consumer without a group, to read topics from their beginning."""
         return AIOKafkaConsumer(
             **self.client_settings(),
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset=auto_offset_reset,
             # What is left of a transaction that was aborted never happened, in any mode.
             isolation_level="read_committed",
             max_partition_fetch_bytes=self.conf.consumer_max_fetch_size,
@@ -251,6 +253,7 @@ def batch_app(
     idempotent: bool = False,
     transactional: bool = False,
     store: Store | None = None,
+    standby_replicas: int = 0,
     **faust_settings: Any,
 ) -> BatchApp:
     """Makes an application; nothing connects before it is started (see `worker.run_app`).
@@ -275,6 +278,7 @@ def batch_app(
         transactional: Commit outputs, states and offsets in transactions; outputs leave with the
             commit then. The broker has to know transactions.
         store: Where the values of tables are kept; in memory if not given.
+        standby_replicas: How many other workers follow the changelogs of a partition.
         faust_settings: Further settings of Faust; they win over those made here.
     """
     return BatchApp(
@@ -308,7 +312,8 @@ def batch_app(
             "producer_request_timeout": request_timeout_s,
             "stream_wait_empty": True,
             "stream_recovery_delay": 0.0,
-            "table_standby_replicas": 0,
+            "table_standby_replicas": standby_replicas,
+            **({"PartitionAssignor": StandbyAssignor} if standby_replicas else {}),
             "topic_disable_leader": True,
             "topic_allow_declare": False,
             "web_enabled": False,

@@ -22,7 +22,7 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from clickpath.errors import ConfigError
 from stream.batch.records import OutputRecord, RawRecord
-from stream.batch.table import View
+from stream.batch.view import OLDEST_MS, View
 
 V = TypeVar("V")
 
@@ -32,9 +32,6 @@ _KEPT_VALUES: Final = 2_000
 #: Blocks of the databases in memory, all partitions together; writes not yet in a file, each.
 _CACHE_BYTES: Final = 64 << 20
 _WRITE_BUFFER_BYTES: Final = 4 << 20
-
-#: Half of the time that a compacted topic keeps a tombstone (delete.retention.ms).
-_OLDEST_MS: Final = 12 * 3600 * 1000
 
 #: Keys of values, and the one key beside them.
 _VALUE: Final = b"k"
@@ -104,19 +101,23 @@ class DiskView(View[V]):
         self._kept: dict[bytes, V] = {}
         self._db = Rdict(str(path), options=options)
         offset, saved_ms = self._meta()
-        if now_ms() - saved_ms > _OLDEST_MS:
-            self._forget()
-            offset = 0
-        self.begin = offset
+        if now_ms() - saved_ms > OLDEST_MS:
+            self.forget()
+        else:
+            self.begin = offset
 
     def _meta(self) -> tuple[int, int]:
         raw = self._db.get(_META)
         return (0, 0) if raw is None else _LAYOUT.unpack(raw)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Begins anew, with an empty database."""
         self._db.close()
         Rdict.destroy(str(self._path), self._options)
         self._db = Rdict(str(self._path), options=self._options)
+        self._unsaved.clear()
+        self._kept.clear()
+        self.begin = 0
 
     def get(self, key: bytes, default: V | None = None) -> V | None:  # type: ignore[override]
         """The value of a key, or `default`."""
@@ -179,8 +180,12 @@ class DiskView(View[V]):
         """Takes over records of the changelog."""
         if end < self.begin or (records and records[0].offset < self.begin):
             # The changelog was made anew: what is here does not belong to it.
-            self._forget()
-        self._apply([(each.key, each.value) for each in records if each.key is not None], end)
+            self.forget()
+        pairs = [(each.key, each.value) for each in records if each.key is not None]
+        for key, _ in pairs if self._kept else ():
+            # Values from a time when the partition was ours.
+            self._kept.pop(key, None)
+        self._apply(pairs, end)
 
     def saved(
         self,

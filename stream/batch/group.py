@@ -22,8 +22,10 @@ from clickpath.errors import ConfigError
 from stream.batch.progress import BatchProgress
 from stream.batch.reader import RawReader
 from stream.batch.restore import read_changelogs
-from stream.batch.table import KeyedTable, View
+from stream.batch.standby import Standbys
+from stream.batch.table import KeyedTable
 from stream.batch.transactions import Transactions
+from stream.batch.view import View
 
 if TYPE_CHECKING:
     from stream.batch.source import Source
@@ -41,7 +43,8 @@ class Group:
     Args:
         progress: Where it tells what it owns.
         producer: Gives the aiokafka producer once it has started.
-        changelog_consumer: Makes an unstarted consumer without a group, to read changelogs.
+        changelog_consumer: Makes an unstarted consumer without a group, to read changelogs; told
+            where it goes when an offset is gone: "earliest" or, not at all, "none".
         transactions: Where commits are transactions; None elsewhere.
     """
 
@@ -50,7 +53,7 @@ class Group:
         *,
         progress: BatchProgress,
         producer: Callable[[], AIOKafkaProducer],
-        changelog_consumer: Callable[[], AIOKafkaConsumer],
+        changelog_consumer: Callable[[str], AIOKafkaConsumer],
         transactions: Transactions | None = None,
     ) -> None:
         self.progress = progress
@@ -58,6 +61,7 @@ class Group:
         self.sources: dict[str, Source] = {}
         self.transactions = transactions
         self._changelog_consumer = changelog_consumer
+        self.standbys = Standbys(lambda: changelog_consumer("none"), progress)
         self._consumer: AIOKafkaConsumer | None = None
 
     @property
@@ -80,6 +84,7 @@ class Group:
     def close(self) -> None:
         """Hands out no further chunk."""
         self.progress.recovered = False
+        self.standbys.pause()
         for source in self.sources.values():
             source.close()
 
@@ -102,17 +107,30 @@ class Group:
         for source in self.sources.values():
             source.revoke()
 
-    def assign(self, partitions: Iterable[tuple[str, int]]) -> None:
-        """These partitions are ours from now on."""
+    def assign(
+        self, partitions: Iterable[tuple[str, int]], standbys: Iterable[tuple[str, int]] = ()
+    ) -> None:
+        """These partitions are ours from now on, and those we follow in case they become ours."""
         ours = frozenset((topic, number) for topic, number in partitions if self.owns(topic))
+        others = frozenset(each for each in standbys if self.owns(each[0])) - ours
         self.progress.assignment = ours
         logger.info("assigned: %s", _named(ours) or "no partition")
+        if others:
+            logger.info("standby for: %s", _named(others))
         self.progress.rebalances += 1
         for source in self.sources.values():
-            source.assign(number for topic, number in ours if topic == source.topic)
+            source.assign(_numbers(ours, source.topic), _numbers(others, source.topic))
+        self.standbys.assign(
+            {
+                TopicPartition(table.changelog, number): table.aside
+                for topic, number in others
+                for table in self.sources[topic].tables
+            }
+        )
 
     async def end(self) -> None:
         """Lets go of everything; the worker has left the group."""
+        self.standbys.assign({})
         if self.transactions is not None:
             await self.transactions.close()
         for source in self.sources.values():
@@ -123,6 +141,8 @@ class Group:
         """Notes that a source has restored all that it was assigned."""
         self.progress.recovered = all(each.ready for each in self.sources.values())
         self.progress.recovered_monotonic_s = time.monotonic()
+        if self.progress.recovered:
+            self.standbys.resume()
 
     def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has, as far as the client knows; 0 if it does not."""
@@ -172,13 +192,14 @@ class Group:
                 if kept:
                     table.open(number, view)
                 else:
-                    view.close()
+                    # The next assignment tells whether somebody goes on from there.
+                    table.aside.put(number, view)
         return kept
 
     async def _read(
         self, views: Mapping[TopicPartition, View[Any]], still_wanted: Callable[[], bool]
     ) -> bool:
-        consumer = self._changelog_consumer()
+        consumer = self._changelog_consumer("earliest")
         try:
             await consumer.start()
             records = await read_changelogs(consumer, views, still_wanted=still_wanted)
@@ -248,6 +269,10 @@ class Group:
             logger.warning("offsets not committed, the group has moved on: %s", error)
             return False
         return True
+
+
+def _numbers(partitions: Iterable[tuple[str, int]], topic: str) -> frozenset[int]:
+    return frozenset(number for name, number in partitions if name == topic)
 
 
 def _named(partitions: Iterable[tuple[str, int]]) -> str:

@@ -53,6 +53,29 @@ class PartitionProgress:
         return max(0.0, (now_ms - since_ms) / 1000)
 
 
+@dataclass(slots=True)
+class StandbyProgress:
+    """How far a standby has followed its changelog.
+
+    Attributes:
+        position: Offset of the next record to read; None before it is known.
+        highwater: Offset of the next record that will be written, as of the last fetch; None
+            before the first.
+        keys: About how many values there are.
+    """
+
+    position: int | None = None
+    highwater: int | None = None
+    keys: int = 0
+
+    @property
+    def lag_records(self) -> int | None:
+        """Records of the changelog that are not here yet; None while that is not known."""
+        if self.position is None or self.highwater is None:
+            return None
+        return max(0, self.highwater - self.position)
+
+
 @dataclass(slots=True, kw_only=True)
 class BatchProgress:
     """Everything about one application's batch topics.
@@ -61,6 +84,7 @@ class BatchProgress:
         partitions: The partitions that are being read, by topic and number.
         assignment: Batch partitions that the group gave to this worker; they are read once
             restored.
+        standbys: The partitions of changelogs that are followed, by topic and number.
         recovered: Whether the state of the whole assignment is here; also True for a worker that
             has joined the group and got nothing. False before, and during a rebalance.
         recovered_monotonic_s: When that was last the case for the first time.
@@ -82,6 +106,7 @@ class BatchProgress:
 
     partitions: dict[tuple[str, int], PartitionProgress] = field(default_factory=dict)
     assignment: frozenset[tuple[str, int]] = frozenset()
+    standbys: dict[tuple[str, int], StandbyProgress] = field(default_factory=dict)
     recovered: bool = False
     recovered_monotonic_s: float | None = None
     missing: frozenset[str] = frozenset()

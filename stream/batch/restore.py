@@ -12,12 +12,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from clickpath.errors import StateError
 from stream.batch.reader import RawReader
-from stream.batch.table import View
+from stream.batch.view import View
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_RECORDS = 2_000
-_WAIT_S = 0.5
+# An answer without records, which says where the end is, does not end a wait.
+_WAIT_S = 0.05
 
 
 async def read_changelogs(
@@ -45,12 +46,7 @@ async def read_changelogs(
     """
     begun = time.monotonic()
     consumer.assign(list(wanted))
-    fresh = [partition for partition, view in wanted.items() if not view.begin]
-    if fresh:
-        await consumer.seek_to_beginning(*fresh)
-    for partition, view in wanted.items():
-        if view.begin:
-            consumer.seek(partition, view.begin)
+    seek_to_views(consumer, wanted, await consumer.beginning_offsets(list(wanted)))
     ends: dict[TopicPartition, int] = await consumer.end_offsets(list(wanted))
     reader = RawReader(consumer)
     records = 0
@@ -87,6 +83,31 @@ async def read_changelogs(
         time.monotonic() - begun,
     )
     return records
+
+
+def seek_to_views(
+    consumer: AIOKafkaConsumer,
+    views: Mapping[TopicPartition, View[Any]],
+    starts: Mapping[TopicPartition, int],
+) -> None:
+    """Goes to where views stand, in partitions that are assigned to the consumer.
+
+    A view that ends before its changelog begins is begun anew: what was cut off may have been the
+    deletion of something that is in it.
+
+    Args:
+        consumer: A started consumer.
+        views: The views.
+        starts: The first offsets of their changelogs.
+    """
+    for partition, view in views.items():
+        if 0 < view.begin < starts[partition]:
+            logger.warning(
+                "%s[%d] begins at offset %d, what is here ends at %d: it is read anew",
+                *(*partition, starts[partition], view.begin),
+            )
+            view.forget()
+        consumer.seek(partition, max(view.begin, starts[partition]))
 
 
 def _at_end(reader: RawReader, partition: TopicPartition, end: int) -> bool:

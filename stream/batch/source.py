@@ -257,11 +257,13 @@ class Source:
         self._positioned = False
         self._assigned = frozenset()
 
-    def assign(self, partitions: Iterable[int]) -> None:
-        """Begins an epoch with these partitions; forgets all others."""
+    def assign(self, partitions: Iterable[int], standbys: Iterable[int] = ()) -> None:
+        """Begins an epoch with these partitions; of all others it keeps standbys' states only."""
         self._epoch += 1
         self._positioned = False
         self._assigned = frozenset(partitions)
+        for table in self.tables:
+            table.aside.keep(self._assigned.union(standbys))
         for number in [*self._parts]:
             if number not in self._assigned:
                 self._drop(number)
@@ -321,6 +323,10 @@ class Source:
     def committed(self, cut: Cut) -> None:
         """Notes that a cut was committed."""
         cut.part.committed = cut.offset
+        number = cut.partition.partition
+        if self._parts.get(number) is cut.part:
+            for table, _ in cut.changes:
+                table.committed(number)
 
     def _unsaved(self, number: int) -> bool:
         return bool(self._held.get(number)) or any(table.unsaved(number) for table in self.tables)

@@ -7,11 +7,13 @@ that changed afterwards would be stored wrongly.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
-from stream.batch.records import OutputRecord, RawRecord
+from stream.batch.aside import Aside
+from stream.batch.memory import MemoryStore
+from stream.batch.records import OutputRecord
+from stream.batch.view import Store, View
 
 V = TypeVar("V")
 
@@ -27,157 +29,6 @@ class StaleChunk(NotAssigned):
     """The chunk in hand was taken away by a rebalance; what it computed is dropped."""
 
 
-class View(Mapping[bytes, V]):
-    """The values of one partition, for reading; it follows what is written later.
-
-    Attributes:
-        begin: The changelog's offset up to which it is here; 0 for nothing.
-    """
-
-    begin: int
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """About how many values there are, without counting them."""
-
-    # The engine's side
-
-    @abstractmethod
-    def write(self, values: Mapping[bytes, V | None]) -> None:
-        """Changes values; None deletes."""
-
-    @abstractmethod
-    def restored(self, records: Sequence[RawRecord], end: int) -> None:
-        """Takes over records of the changelog, which is here up to `end` then."""
-
-    @abstractmethod
-    def saved(
-        self,
-        records: Sequence[OutputRecord],
-        end: int,
-        *,
-        unsaved: Container[bytes],
-        alone: bool,
-    ) -> None:
-        """Takes over what the changelog has acknowledged.
-
-        Args:
-            records: The records, which were written by us.
-            end: The offset after the last one.
-            unsaved: Keys that have been changed since.
-            alone: Whether nobody else can have written between our records.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Gives the partition up; nothing is read from it any more."""
-
-
-class Store(Protocol):
-    """Where the values of partitions are kept."""
-
-    def open(self, changelog: str, partition: int, loads: Callable[[bytes], V]) -> View[V]:
-        """The values of one partition, as far as they are here."""
-        ...
-
-
-class MemoryStore:
-    """Keeps values in memory; a restart finds nothing and reads the whole changelog."""
-
-    def open(self, changelog: str, partition: int, loads: Callable[[bytes], V]) -> View[V]:
-        """The values of one partition: none yet."""
-        return PartitionView(loads)
-
-
-class PartitionView(View[V]):
-    """The values of one partition in memory.
-
-    Restored values stay bytes until they are read for the first time.
-    """
-
-    __slots__ = ("_live", "_loads", "_stored", "begin")
-
-    def __init__(self, loads: Callable[[bytes], V]) -> None:
-        self._loads = loads
-        self.begin = 0
-        self._live: dict[bytes, V] = {}
-        self._stored: dict[bytes, bytes] = {}
-
-    def get(self, key: bytes, default: V | None = None) -> V | None:  # type: ignore[override]
-        """The value of a key, or `default`."""
-        value = self._live.get(key)
-        if value is not None:
-            return value
-        if key in self._stored:
-            return self._load(key)
-        return default
-
-    def _load(self, key: bytes) -> V:
-        value = self._loads(self._stored[key])
-        # Removed only now: an error in `loads` must not lose the bytes.
-        del self._stored[key]
-        self._live[key] = value
-        return value
-
-    def __getitem__(self, key: bytes) -> V:
-        value = self.get(key)
-        if value is None:
-            raise KeyError(key)
-        return value
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._live or key in self._stored
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from list(self._live)
-        yield from list(self._stored)
-
-    def __len__(self) -> int:
-        return len(self._live) + len(self._stored)
-
-    @property
-    def size(self) -> int:
-        """The number of values."""
-        return len(self)
-
-    def write(self, values: Mapping[bytes, V | None]) -> None:
-        """Changes values; None deletes."""
-        live, stored = self._live, self._stored
-        if stored:
-            for key in values:
-                stored.pop(key, None)
-        live.update(values)  # type: ignore[arg-type]  # what is None goes at once
-        if None in values.values():
-            for key, value in values.items():
-                if value is None:
-                    del live[key]
-
-    def restored(self, records: Sequence[RawRecord], end: int) -> None:
-        """Takes over records of the changelog."""
-        stored = self._stored
-        for record in records:
-            if record.key is None:
-                continue
-            if record.value is None:
-                stored.pop(record.key, None)
-            else:
-                stored[record.key] = record.value
-
-    def saved(
-        self,
-        records: Sequence[OutputRecord],
-        end: int,
-        *,
-        unsaved: Container[bytes],
-        alone: bool,
-    ) -> None:
-        """Nothing: what is in memory is gone with the process."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
 class KeyedTable(Generic[V]):
     """State by key for each partition of one batch topic.
 
@@ -189,6 +40,9 @@ class KeyedTable(Generic[V]):
         loads: Makes a value of bytes; called on the first read after a restart.
         check: Called with a partition before each write; raises if nobody may write there.
         store: Where values are kept; in memory if not given.
+
+    Attributes:
+        aside: The partitions that this worker keeps but does not own.
     """
 
     def __init__(
@@ -206,11 +60,12 @@ class KeyedTable(Generic[V]):
         self.source = source
         self.changelog = changelog
         self._dumps = dumps
-        self._loads = loads
         self._check = check
-        self._store: Store = store or MemoryStore()
+        places: Store = store or MemoryStore()
+        self.aside: Aside[V] = Aside(lambda number: places.open(changelog, number, loads))
         self._views: dict[int, View[V]] = {}
         self._changes: dict[int, Changes[V]] = {}
+        self._in_doubt: set[int] = set()
 
     def partition(self, partition: int) -> View[V]:
         """The values of a partition.
@@ -246,7 +101,14 @@ class KeyedTable(Generic[V]):
 
     def cut(self, partition: int) -> Changes[V]:
         """Takes the changes since the last cut; they are the caller's now."""
-        return self._changes.pop(partition, {})
+        changes = self._changes.pop(partition, {})
+        if changes:
+            self._in_doubt.add(partition)
+        return changes
+
+    def committed(self, partition: int) -> None:
+        """Notes that all cuts of a partition have been committed."""
+        self._in_doubt.discard(partition)
 
     def unsaved(self, partition: int) -> bool:
         """Whether there are changes since the last cut."""
@@ -270,7 +132,7 @@ class KeyedTable(Generic[V]):
 
     def begin(self, partition: int) -> View[V]:
         """What is here of a partition that is to be restored; nobody else sees it yet."""
-        return self._store.open(self.changelog, partition, self._loads)
+        return self.aside.take(partition)
 
     def open(self, partition: int, view: View[V]) -> None:
         """Begins a partition that was restored."""
@@ -280,10 +142,20 @@ class KeyedTable(Generic[V]):
         """Ends the use of the store; nothing is written from now on."""
         for view in self._views.values():
             view.close()
+        self.aside.keep(())
 
     def drop(self, partition: int) -> None:
-        """Forgets a partition."""
+        """Gives a partition up; what is here of it is set aside where it is what the changelog has.
+
+        Values that the changelog may not have are not kept: whoever owns the partition next does
+        not know them.
+        """
         view = self._views.pop(partition, None)
-        self._changes.pop(partition, None)
-        if view is not None:
+        unsaved = self._changes.pop(partition, None)
+        if view is None:
+            return
+        if unsaved or partition in self._in_doubt:
             view.close()
+        else:
+            self.aside.put(partition, view)
+        self._in_doubt.discard(partition)

@@ -167,7 +167,7 @@ class BatchConsumer(driver.Consumer):
         """Takes the partitions over."""
         await super().on_partitions_assigned(assigned, generation_id)
         if not self.app.should_stop:
-            self._group.assign(assigned)
+            self._group.assign(assigned, self.app.assignor.assigned_standbys())
 
     async def perform_seek(self) -> None:
         """Seeks to the committed offsets; batch topics know better where they stand."""
@@ -213,6 +213,10 @@ class BatchConsumer(driver.Consumer):
         """Commits batch topics with their state, then the others."""
         done = await cast("BatchApp", self.app).committer.commit()
         return bool(await super().commit(topics, start_new_transaction)) or done
+
+    @Service.task
+    async def _follow_standbys(self) -> None:
+        await self._group.standbys.run()
 
     @Service.task
     async def _look_at_ends(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from stream.batch.app import BatchApp, batch_app
 from stream.batch.disk import DiskStore
 from stream.batch.records import Chunk, OutputRecord
-from stream.batch.table import KeyedTable, Store
+from stream.batch.table import KeyedTable
+from stream.batch.view import Store
 from stream.batch.worker import run_app
 from stream.connection import Connection
 
@@ -42,6 +43,9 @@ class Tally(NamedTuple):
 
 
 EMPTY = Tally(-1, 0, 0)
+
+#: A record that deletes the state of its key.
+ERASE = b"erase"
 _LAYOUT = struct.Struct(">qII")
 
 
@@ -122,8 +126,12 @@ def counting_app(
             for record in chunk.records:
                 assert record.key is not None
                 assert record.value is not None
-                tally = changed.get(record.key) or view.get(record.key) or EMPTY
+                known = changed[record.key] if record.key in changed else view.get(record.key)
+                tally = known or EMPTY
                 if stamped and record.offset <= tally.stamp:
+                    continue
+                if record.value == ERASE:
+                    changed[record.key] = None
                     continue
                 changed[record.key] = tally.apply(record.offset, record.value)
             if around is not None:
@@ -180,6 +188,32 @@ async def produce(job: Job, count: int, first: int = 0, users: int = 200) -> dic
     finally:
         await producer.stop()
     return expected
+
+
+async def erase(job: Job, users: Iterable[int]) -> None:
+    """Has the states of users deleted."""
+    producer = AIOKafkaProducer(bootstrap_servers=job.servers, acks="all")
+    await producer.start()
+    try:
+        for user in users:
+            await producer.send_and_wait(
+                job.topic, ERASE, key=b"user-%d" % user, partition=user % PARTITIONS
+            )
+    finally:
+        await producer.stop()
+
+
+async def oracle(job: Job) -> dict[bytes, Tally]:
+    """The states that everything on the topic leads to, stamps aside."""
+    states: dict[bytes, Tally] = {}
+    for _, key, value in await read_all(job.servers, job.topic):
+        assert key is not None
+        assert value is not None
+        if value == ERASE:
+            states.pop(key, None)
+        else:
+            states[key] = states.get(key, EMPTY).apply(0, value)
+    return states
 
 
 def wrong(found: dict[bytes, Tally], expected: dict[bytes, Tally]) -> list[bytes]:

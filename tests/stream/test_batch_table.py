@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from stream.batch.disk import DiskStore
+from stream.batch.memory import MemoryStore
 from stream.batch.records import RawRecord
-from stream.batch.table import KeyedTable, MemoryStore, NotAssigned, StaleChunk, Store
+from stream.batch.table import KeyedTable, NotAssigned, StaleChunk
+from stream.batch.view import Store
 
 
 @pytest.fixture(params=["memory", "rocksdb"])
