@@ -103,6 +103,7 @@ def create_app(
         transactional=settings.delivery == "transactional",
         compression=None if settings.compression == "none" else settings.compression,
         store=make_store(settings),
+        standby_replicas=settings.standby_replicas,
     )
     clicks = app.topic(settings.topics.clicks, batch=True)
     users: KeyedTable[UserState] = app.keyed_table(

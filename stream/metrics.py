@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from serving.cache_counts import CacheCounts
 from serving.call_counts import BREAKER_STATES, CallCounts
+from stream.batch.progress import StandbyProgress
 from stream.tally import Tally
 
 
@@ -60,6 +61,30 @@ class ModelGauges:
         self.refused = gauge(
             "model_refused", "1 while the model that the models topic names cannot be loaded here."
         )
+
+
+class StandbyMetrics:
+    """Partitions of others whose states are followed here; made by `gauge`."""
+
+    def __init__(self, gauge: Callable[..., Gauge]) -> None:
+        self._partitions = gauge(
+            "standby_partitions", "Partitions of other workers whose states are followed here."
+        )
+        self._lag = gauge(
+            "standby_lag_records",
+            "Records of the changelog that a standby does not have yet, by partition.",
+            "partition",
+        )
+        self._users = gauge("standby_users", "Users of other workers whose state is kept here too.")
+
+    def update(self, standbys: Mapping[tuple[str, int], StandbyProgress]) -> None:
+        """Brings them up to date."""
+        self._partitions.set(len(standbys))
+        self._users.set(sum(each.keys for each in standbys.values()))
+        self._lag.clear()
+        for (_, number), standby in standbys.items():
+            if standby.lag_records is not None:
+                self._lag.labels(number).set(standby.lag_records)
 
 
 class OddInput:
@@ -159,6 +184,7 @@ class Metrics:
         )
         self.commit_age_seconds = gauge("commit_age_seconds", "Time since the last commit.")
         self.users = gauge("users", "Users whose state this worker keeps.")
+        self.standbys = StandbyMetrics(gauge)
         self.ready = gauge("ready", "1 when states are recovered and partitions assigned.")
         self.archive = gauge("archive", "1 while the archive's reader runs beside this worker.")
         self.archive_wanted = gauge(

@@ -179,6 +179,11 @@ class Settings(BaseModel):
     store_dir: str = Field(
         "", description="Folder of the states on disk, with `rocksdb`; each worker has its own."
     )
+    standby_replicas: Annotated[int, Field(ge=0, le=8)] = Field(
+        0,
+        description="How many other workers keep up with the states of a partition, so that one of "
+        "them can take it over at once; their memory, or disk, holds those states too.",
+    )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="Compression of what the worker sends."
     )

@@ -130,6 +130,7 @@ class Watch:
         if progress.last_commit_monotonic_s is not None:
             metrics.commit_age_seconds.set(time.monotonic() - progress.last_commit_monotonic_s)
         metrics.users.set(sum(self.users.partition(each).size for each in self.users.partitions))
+        metrics.standbys.update(progress.standbys)
         metrics.ready.set(progress.recovered)
         metrics.archive_wanted.set(self.archive is not None)
         metrics.archive.set(self.archive is not None and self.archive.running)

@@ -52,6 +52,13 @@ def test_static_membership_alone_is_a_stateful_set_without_a_claim() -> None:
     assert "volumeClaimTemplates" not in worker["spec"]
 
 
+def test_workers_follow_the_partitions_of_others_where_the_values_say_so() -> None:
+    worker = render({"worker": {"standbyReplicas": 2}}).one("Deployment", "worker")
+    assert environment(container_of(worker))["CLICKPATH_STANDBY_REPLICAS"] == "2"
+    usual = environment(container_of(render().one("Deployment", "worker")))
+    assert "CLICKPATH_STANDBY_REPLICAS" not in usual
+
+
 def test_a_digest_decides_what_runs() -> None:
     assert container_of(render("everything").one("StatefulSet", "worker"))["image"] == (
         "ghcr.io/clickpath/worker@sha256:" + "0" * 64

@@ -15,6 +15,9 @@
 - {name: CLICKPATH_STORE, value: rocksdb}
 - {name: CLICKPATH_STORE_DIR, value: /var/lib/clickpath}
 {{- end }}
+{{- if $worker.standbyReplicas }}
+- {name: CLICKPATH_STANDBY_REPLICAS, value: {{ $worker.standbyReplicas | quote }}}
+{{- end }}
 {{- if $worker.staticMembership }}
 - name: CLICKPATH_INSTANCE_ID
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
