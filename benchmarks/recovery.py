@@ -74,8 +74,8 @@ def main() -> None:
     found: dict[str, object] = {"users": given.users, "conditions": said}
     with EmbeddedBroker() as broker, tempfile.TemporaryDirectory() as folder:
         servers, disk = broker.bootstrap_servers, str(Path(folder) / "disk")
-        asyncio.run(_topics(servers, "recovery"))
-        found["state_bytes"] = asyncio.run(_fill_changelog(servers, "recovery", given.users))
+        asyncio.run(make_topics(servers, "recovery"))
+        found["state_bytes"] = asyncio.run(fill_changelog(servers, "recovery", given.users))
         for kind, place in (("memory", ""), ("rocksdb", disk), ("rocksdb_again", disk)):
             ran = _child(servers, "recovery", "0", place)
             assert ran["users"] >= 0.9 * given.users, ran
@@ -89,7 +89,7 @@ def main() -> None:
         for number in range(given.runs):
             for kind, rates in speeds.items():
                 name = f"{kind}-{number}"
-                asyncio.run(_topics(servers, name))
+                asyncio.run(make_topics(servers, name))
                 place = str(Path(folder) / name) if kind == "rocksdb" else ""
                 rates.append(_child(servers, name, str(given.events), place)["events_per_s"])
         for kind, rates in speeds.items():
@@ -104,13 +104,14 @@ def _child(servers: str, name: str, events: str, folder: str) -> dict[str, float
     return {**result, "peak_mb": ran.peak_mb}
 
 
-async def _topics(servers: str, name: str) -> None:
+async def make_topics(servers: str, name: str) -> None:
+    """Makes the topics of a worker with such settings."""
     configs = settings_of(servers, name, "").topics.configs()
     specs = {each: TopicSpec(partitions=PARTITIONS, config=configs[each]) for each in configs}
     await create_topics(Connection(servers), specs)
 
 
-async def _fill_changelog(servers: str, name: str, users: int) -> int:
+async def fill_changelog(servers: str, name: str, users: int) -> int:
     """Writes states of simulated shoppers under other names; their mean size in bytes."""
     settings = settings_of(servers, name, "")
     replay = Replay(
