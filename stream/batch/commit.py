@@ -110,7 +110,7 @@ class Committer:
             done = await self._group.commit({cut.partition: cut.offset for _, cut in cuts})
         except BaseException:
             for source, cut in cuts:
-                source.put_back(cut)
+                source.owned.put_back(cut)
             raise
         if done:
             for source, cut in cuts:
@@ -121,7 +121,7 @@ class Committer:
         for table, changes in cut.changes:
             for records in _slices(table, changes):
                 ends = await self._outputs.send(cut.partition.partition, records)
-                source.saved(cut, table, records, ends[table.changelog])
+                source.owned.saved(cut, table, records, ends[table.changelog], alone=False)
 
     async def _in_transaction(self, source: Source, cut: Cut) -> None:
         """Outputs, changelog and offset of one partition at once."""
@@ -138,14 +138,15 @@ class Committer:
         try:
             ends = await self._group.transactions.run(cut.partition, slices(), cut.offset)
         except BaseException:
-            source.put_back(cut)
+            source.owned.put_back(cut)
             raise
         for table, records in written.items():
-            source.saved(cut, table, records, ends[table.changelog])
+            # A transaction is refused to whoever has lost the partition.
+            source.owned.saved(cut, table, records, ends[table.changelog], alone=True)
         self._committed(source, cut)
 
     def _committed(self, source: Source, cut: Cut) -> None:
-        source.committed(cut)
+        source.owned.committed(cut)
         self._group.progress.changelog_records += sum(len(changes) for _, changes in cut.changes)
 
     def _note(self, begun: float) -> None:
@@ -211,7 +212,7 @@ class HeldOutputs(Outputs):
         for record in held:
             check_size(record, self._limit_bytes)
         (source,) = self._group.sources.values()
-        if source.held_bytes > _HELD_BYTES:
+        if source.owned.held_bytes > _HELD_BYTES:
             await self._committer.commit()
         # From here there is no await.
         source.hold(partition, held)

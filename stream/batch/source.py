@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -16,6 +16,7 @@ from aiokafka.errors import IllegalStateError
 
 from stream.batch.cut import Cut, InHand, PositionWentBack
 from stream.batch.group import Group
+from stream.batch.owned import Owned
 from stream.batch.progress import BatchProgress, PartitionProgress
 from stream.batch.reader import RawReader
 from stream.batch.records import Chunk, OutputRecord
@@ -40,12 +41,9 @@ class Source:
         self, topic: str, *, group: Group, progress: BatchProgress, chunk_records: int
     ) -> None:
         self.topic = topic
-        self.tables: list[KeyedTable[Any]] = []
+        self.owned = Owned(topic, progress)
         self._group = group
-        self._progress = progress
         self._chunk_records = chunk_records
-        self._parts: dict[int, PartitionProgress] = {}
-        self._held: dict[int, list[OutputRecord]] = {}
         self._assigned: frozenset[int] = frozenset()
         self._attached: RawReader | None = None
         self._epoch = 0
@@ -56,6 +54,11 @@ class Source:
         self._in_hand: InHand | None = None
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def tables(self) -> list[KeyedTable[Any]]:
+        """The tables that follow the topic."""
+        return self.owned.tables
 
     # The agent's side
 
@@ -112,7 +115,7 @@ class Source:
         hand, self._in_hand = self._in_hand, None
         self._idle.set()
         if hand is not None and hand.epoch == self._epoch:
-            part = self._parts[hand.chunk.partition]
+            part = self.owned.parts[hand.chunk.partition]
             part.position = part.acked
             self._reader.seek(self._tp(part.partition), part.acked)
 
@@ -137,34 +140,21 @@ class Source:
         assert self._in_hand is not None
         self._in_hand.outputs.extend(records)
 
-    @property
-    def held_bytes(self) -> int:
-        """Size of the values that are held for the next commit."""
-        return sum(len(record.value or b"") for held in self._held.values() for record in held)
-
     def _finish(self) -> None:
         hand, self._in_hand = self._in_hand, None
         if hand is not None and hand.epoch == self._epoch:
-            records = hand.chunk.records
-            part = self._parts[hand.chunk.partition]
-            part.acked = part.position
-            part.last_record_ms = records[-1].timestamp_ms
-            part.records += len(records)
-            self._progress.records += len(records)
-            self._progress.chunks += 1
-            if hand.outputs:
-                self._held.setdefault(part.partition, []).extend(hand.outputs)
+            self.owned.finish(hand)
         self._idle.set()
 
     def _take(self) -> Chunk | None:
         taken = self._reader.take(self._tps(), self._chunk_records)
         if taken is None:
-            for part in self._parts.values():
+            for part in self.owned.parts.values():
                 self._move(part)
                 part.acked = part.position
             return None
         tp, records = taken
-        part = self._parts[tp.partition]
+        part = self.owned.parts[tp.partition]
         if records[0].offset > part.position + 1:
             logger.warning(
                 "%s[%d]: offsets %d to %d are not there any more (retention or compaction)",
@@ -210,12 +200,13 @@ class Source:
             return
         if epoch != self._epoch:
             return
-        for number in [*self._parts]:
+        owned = self.owned
+        for number in [*owned.parts]:
             # What a failed commit put back may have happened after all, if its answer got lost.
-            if self._parts[number].acked != positions.get(number) or self._unsaved(number):
-                self._drop(number)
+            if owned.parts[number].acked != positions.get(number) or owned.uncommitted(number):
+                owned.drop(number)
         self._positioned = True
-        new = [each for each in positions if each not in self._parts]
+        new = [each for each in positions if each not in owned.parts]
         for table in self.tables if new else ():
             await self._group.check_changelog(table.changelog, self.topic)
         if not await self._group.restore(
@@ -223,12 +214,8 @@ class Source:
         ):
             return
         for number in new:
-            offset = positions[number]
-            self._parts[number] = PartitionProgress(
-                topic=self.topic, partition=number, position=offset, acked=offset, committed=offset
-            )
-            self._progress.partitions[self.topic, number] = self._parts[number]
-        for part in self._parts.values():
+            owned.begin(number, positions[number])
+        for part in owned.parts.values():
             # Where a chunk was cut short by the rebalance, the client's position is the right one.
             part.position = part.acked
         self._ready = True
@@ -264,9 +251,9 @@ class Source:
         self._assigned = frozenset(partitions)
         for table in self.tables:
             table.aside.keep(self._assigned.union(standbys))
-        for number in [*self._parts]:
+        for number in [*self.owned.parts]:
             if number not in self._assigned:
-                self._drop(number)
+                self.owned.drop(number)
         self._ready = False
         self._opened = True
         self._wake()
@@ -281,62 +268,16 @@ class Source:
             return []
         hand = self._in_hand
         unfinished = hand.chunk.partition if hand is not None and hand.written else None
-        cuts = []
-        for number, part in self._parts.items():
-            if number == unfinished:
-                continue
-            changes = ((table, table.cut(number)) for table in self.tables)
-            changed = tuple(each for each in changes if each[1])
-            held = self._held.pop(number, ())
-            cut = Cut(self._tp(number), part.acked, changed, part, held)
-            if cut.changes or part.acked != part.committed:
-                cuts.append(cut)
-        return cuts
+        return self.owned.cut(unfinished)
 
     def look(self, ends: Mapping[TopicPartition, int]) -> None:
         """Takes over how far the partitions' ends are, from fetches or as the broker lists them.
 
         Fetches alone do not tell: while fetched records wait for the agent, there are none.
         """
-        for part in self._parts.values():
+        for part in self.owned.parts.values():
             tp = self._tp(part.partition)
             part.highwater = max(self._reader.highwater(tp) or 0, ends.get(tp, 0))
-
-    def put_back(self, cut: Cut) -> None:
-        """Takes back a cut that was not committed, unless its partition was restored meanwhile."""
-        number = cut.partition.partition
-        if self._parts.get(number) is cut.part:
-            for table, changes in cut.changes:
-                table.put_back(number, changes)
-            if cut.outputs:
-                self._held[number] = [*cut.outputs, *self._held.get(number, ())]
-
-    def saved(
-        self, cut: Cut, table: KeyedTable[Any], records: Sequence[OutputRecord], end: int
-    ) -> None:
-        """Notes that a changelog has acknowledged records of a cut."""
-        number = cut.partition.partition
-        if self._parts.get(number) is cut.part:
-            # A transaction is refused to whoever has lost the partition.
-            table.saved(number, records, end, alone=self._group.transactions is not None)
-
-    def committed(self, cut: Cut) -> None:
-        """Notes that a cut was committed."""
-        cut.part.committed = cut.offset
-        number = cut.partition.partition
-        if self._parts.get(number) is cut.part:
-            for table, _ in cut.changes:
-                table.committed(number)
-
-    def _unsaved(self, number: int) -> bool:
-        return bool(self._held.get(number)) or any(table.unsaved(number) for table in self.tables)
-
-    def _drop(self, number: int) -> None:
-        for table in self.tables:
-            table.drop(number)
-        self._held.pop(number, None)
-        del self._parts[number]
-        self._progress.partitions.pop((self.topic, number), None)
 
     def _wake(self) -> None:
         if self._attached is not None:
@@ -352,4 +293,4 @@ class Source:
         return TopicPartition(self.topic, number)
 
     def _tps(self) -> set[TopicPartition]:
-        return {self._tp(each) for each in self._parts}
+        return {self._tp(each) for each in self.owned.parts}

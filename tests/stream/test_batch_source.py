@@ -153,7 +153,7 @@ async def test_nothing_is_committed_between_an_assignment_and_the_groups_positio
     reading = Reading()
     waiting = await reading.begin()
     [cut] = reading.source.cut()
-    reading.source.put_back(cut)  # The commit failed: this worker is no member any more.
+    reading.source.owned.put_back(cut)  # The commit failed: this worker is no member any more.
 
     reading.client.position_known.clear()
     reading.rebalance()
@@ -173,8 +173,8 @@ async def test_a_commit_that_fails_after_its_partition_was_restored_leaves_no_tr
 
     reading.rebalance()
     await waiting
-    reading.source.put_back(cut)
-    reading.source.committed(cut)
+    reading.source.owned.put_back(cut)
+    reading.source.owned.committed(cut)
 
     assert reading.users.partition(0)[b"u"] == 6
     assert reading.source.cut() == []
