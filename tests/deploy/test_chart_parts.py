@@ -172,12 +172,53 @@ def test_workers_follow_the_versions_that_the_trainer_leaves() -> None:
     assert {"name": "models", "mountPath": "/models", "readOnly": True} in worker["volumeMounts"]
 
 
-def test_a_worker_that_asks_triton_has_no_versions_of_its_own() -> None:
-    (worker,) = render("triton").one("Deployment", "worker")["spec"]["template"]["spec"][
+def test_a_worker_follows_the_versions_that_triton_reads_on_the_volume() -> None:
+    rendered = render("triton")
+    (worker,) = rendered.one("Deployment", "worker")["spec"]["template"]["spec"]["containers"]
+    (server,) = rendered.one("Deployment", "triton")["spec"]["template"]["spec"]["containers"]
+    repository = environment(worker)["CLICKPATH_MODEL_REPOSITORY"]
+    assert f"--model-repository={repository}" in server["args"]
+    assert {"name": "models", "mountPath": "/models", "readOnly": True} in worker["volumeMounts"]
+
+
+def test_a_worker_whose_triton_reads_s3_stays_with_one_version() -> None:
+    (worker,) = render("triton-s3").one("Deployment", "worker")["spec"]["template"]["spec"][
         "containers"
     ]
     assert "CLICKPATH_MODEL_REPOSITORY" not in environment(worker)
     assert "models" not in [each["name"] for each in worker["volumeMounts"]]
+
+
+@pytest.mark.parametrize(
+    ("triton", "told"),
+    [
+        ({}, ["--repository=/models/versions"]),
+        (
+            {"enabled": True, "gpus": 0, "model": "mine"},
+            ["--triton=/models/triton", "--name=mine", "--backend=python"],
+        ),
+        (
+            {"enabled": True},
+            ["--triton=/models/triton", "--name=clickpath", "--backend=onnxruntime"],
+        ),
+        ({"enabled": True, "repository": "s3://models/clickpath"}, []),
+    ],
+)
+def test_a_refresh_leaves_its_candidates_where_the_workers_look(
+    triton: dict[str, object], told: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"archive": {"enabled": True}, "trainer": {"enabled": True}, "triton": triton}
+    job = render(values).one("CronJob", "trainer")["spec"]["jobTemplate"]["spec"]
+    (trainer,) = job["template"]["spec"]["containers"]
+    assert trainer["args"][6:] == told
+    assert said_about(trainer["args"], capsys) == ""
+
+
+def test_another_command_of_the_trainer_is_left_as_it_is() -> None:
+    args = ["train", "--corpus=/archive", "--format=archive", "--out=/models/run"]
+    values = {"archive": {"enabled": True}, "trainer": {"enabled": True, "args": args}}
+    job = render(values).one("CronJob", "trainer")["spec"]["jobTemplate"]["spec"]
+    assert job["template"]["spec"]["containers"][0]["args"] == args
 
 
 def test_claims_are_shared_and_stay_when_the_release_goes() -> None:

@@ -116,6 +116,22 @@ async def test_a_candidate_that_fails_in_a_row_is_not_asked_any_more(
     assert both.candidacy.version.given_up
 
 
+async def test_what_fails_for_the_champion_too_is_not_held_against_the_candidate(
+    encoder: Encoder, paths: list[array[int]]
+) -> None:
+    away = FakePredictor(encoder, digest=NEW, failing=lambda call: call > 0)
+    champion = FakePredictor(encoder, digest=OLD, failing=lambda call: call > 0)
+    both = SwitchingPredictor(champion)
+    await both.use(champion, Candidacy(Version(away), "rollout", 0.5))
+    await both.predict(paths, 5, keys=KEYS)
+    for _ in range(FAILURES_IN_A_ROW + 2):
+        with pytest.raises(PredictorUnavailable):
+            await both.predict(paths, 5, keys=KEYS)
+    assert both.candidacy is not None
+    version = both.candidacy.version
+    assert (version.calls, version.failures, version.given_up) == (1, 0, False)
+
+
 async def test_a_failing_champion_is_an_error_as_it_is_alone(
     encoder: Encoder, paths: list[array[int]]
 ) -> None:

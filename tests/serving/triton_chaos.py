@@ -188,8 +188,8 @@ async def suffer(name: str, seconds: float, folder: Path) -> dict[str, Any]:
         finally:
             await worker.kill()
         decisions = await shop.on(shop.settings.decisions_topic)
-    decided = [_cause(each.value) for each in decisions]
-    expected = await _decided(lines[: shop.produced], folder)
+    decided = [cause(each.value) for each in decisions]
+    expected = await due(lines[: shop.produced], folder)
     fallbacks = {reason: n for (metric, reason), n in page.items() if metric == "fallbacks_total"}
     return {
         "events": shop.produced,
@@ -275,21 +275,21 @@ async def _until_closed(shop: Shop, spare: Sequence[RawLine], samples: list[Samp
                 return
 
 
-async def _decided(lines: Sequence[RawLine], folder: Path) -> set[tuple[str, str]]:
+async def due(lines: Sequence[RawLine], folder: Path) -> set[tuple[str, str]]:
     """The decisions that are due, by user and event: they do not depend on any model."""
     settings = Shop("127.0.0.1:9", folder, {"CLICKPATH_MODEL": "none"}).settings
-    due: set[tuple[str, str]] = set()
+    found: set[tuple[str, str]] = set()
 
     def emit(record: OutputRecord) -> None:
         if record.topic == settings.decisions_topic:
-            due.add(_cause(record.value))
+            found.add(cause(record.value))
 
     handler = make_handler(settings, None, Encoder(settings.window))
     await Replay(handler, wall_clock_ms, emit).run(lines)
-    return due
+    return found
 
 
-def _cause(decision: bytes | None) -> tuple[str, str]:
+def cause(decision: bytes | None) -> tuple[str, str]:
     said = json.loads(decision or b"")
     return said["user_id"], said["event_id"]
 

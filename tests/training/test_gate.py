@@ -13,6 +13,7 @@ from clickpath.simulation.traffic import START_MS
 from clickpath.wire import click_to_json
 from serving.card import read_card
 from serving.promotion import Gain, read_promotion
+from serving.repository.folder import TritonFolder
 from serving.versions import VersionFolder
 from training.corpus import LogFile
 from training.gate import Thresholds, reasons_against
@@ -182,10 +183,13 @@ def test_a_better_candidate_becomes_a_version_with_its_record(
     command = ["refresh", str(champion), "--corpus", str(days[1]), "--out", str(out)]
     command += ["--method", "full", "--epochs", "8", "--repository", str(folder)]
     command += ["--head-pct", "50", "--calibration", "0.5", "--latency-pct", "300"]
+    command += ["--triton", str(tmp_path / "triton"), "--backend", "python"]
     assert main(command) == 0
 
     [version] = VersionFolder(folder).versions()
     directory, card = VersionFolder(folder).checked(version)
+    on_triton, _ = TritonFolder(tmp_path / "triton", "clickpath").checked(version)
+    assert read_promotion(on_triton) == read_promotion(directory)
     record = read_promotion(directory)
     assert record is not None
     assert (record.verdict, record.reasons, record.method) == ("promote", (), "full")

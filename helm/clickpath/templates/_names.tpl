@@ -45,7 +45,23 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- if or .Values.models.existingClaim $triton .Values.trainer.enabled }}yes{{ end -}}
 {{- end }}
 
-{{/* Whether workers follow the versions on it; a model on Triton is not one of them. */}}
+{{/* Whether workers follow the versions on it: their own, or those that Triton reads there. */}}
 {{- define "clickpath.versions" -}}
-{{- if and (include "clickpath.models" .) (not .Values.triton.enabled) }}yes{{ end -}}
+{{- $s3 := and .Values.triton.enabled .Values.triton.repository -}}
+{{- if and (include "clickpath.models" .) (not $s3) }}yes{{ end -}}
+{{- end }}
+
+{{/* What the trainer is called with; a refresh is told where candidates of this release go. */}}
+{{- define "clickpath.trainer.args" -}}
+{{- $args := .Values.trainer.args -}}
+{{- $triton := .Values.triton -}}
+{{- if and (eq (first $args) "refresh") (include "clickpath.versions" .) -}}
+{{- if $triton.enabled -}}
+{{- $backend := ternary "onnxruntime" "python" (gt (int $triton.gpus) 0) -}}
+{{- $args = concat $args (list "--triton=/models/triton" (printf "--name=%s" $triton.model) (printf "--backend=%s" $backend)) -}}
+{{- else -}}
+{{- $args = append $args "--repository=/models/versions" -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $args -}}
 {{- end }}

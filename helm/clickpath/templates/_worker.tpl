@@ -22,16 +22,14 @@
 - name: CLICKPATH_INSTANCE_ID
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- end }}
-{{- if include "clickpath.versions" . }}
-- {name: CLICKPATH_MODEL_REPOSITORY, value: /models/versions}
+{{- with include "clickpath.versions.env" . }}
+{{ . }}
 {{- end }}
 {{- if .Values.archive.enabled }}
 - {name: CLICKPATH_ARCHIVE, value: /archive}
 {{- end }}
 {{- with .Values.triton }}
 {{- if .enabled }}
-- {name: CLICKPATH_TRITON_URL, value: "{{ include "clickpath.name" $ }}-triton:8001"}
-- {name: CLICKPATH_TRITON_MODEL, value: {{ .model }}}
 {{- if .tls.clientSecret }}
 - {name: CLICKPATH_TRITON_CA_FILE, value: /etc/clickpath/triton/ca.crt}
 - {name: CLICKPATH_TRITON_CERT_FILE, value: /etc/clickpath/triton/tls.crt}
@@ -47,6 +45,19 @@
 {{- end }}
 {{- range $setting, $value := $worker.settings }}
 - {name: CLICKPATH_{{ $setting }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* Where versions of the model are, for the workers and for `clickpath models` in the trainer. */}}
+{{- define "clickpath.versions.env" -}}
+{{- with .Values.triton }}
+{{- if .enabled }}
+- {name: CLICKPATH_TRITON_URL, value: "{{ include "clickpath.name" $ }}-triton:8001"}
+- {name: CLICKPATH_TRITON_MODEL, value: {{ .model }}}
+{{- end }}
+{{- end }}
+{{- if include "clickpath.versions" . }}
+- {name: CLICKPATH_MODEL_REPOSITORY, value: /models/{{ ternary "triton" "versions" .Values.triton.enabled }}}
 {{- end }}
 {{- end }}
 

@@ -10,12 +10,14 @@ from typing import cast
 import pytest
 
 from clickpath.encoding import Encoder
-from clickpath.errors import ConfigError
+from clickpath.errors import ConfigError, ModelMismatch, PredictorUnavailable
 from clickpath.policy_file import default_policy
 from clickpath.window import Window
 from serving.fake import FakePredictor
+from serving.late import LatePredictor
 from serving.predictor import Predictor
 from serving.switching import SwitchingPredictor
+from serving.versions import ModelSource
 from stream.app import Worker, create_app
 from stream.models.record import ACTIVE_KEY, Guards, Plan, begun, to_json
 from stream.models.rollout import Rollout
@@ -58,14 +60,22 @@ class Unloadable:
         """Refuses."""
         raise ConfigError(f"a cache of 1 bytes holds no user of {version}")
 
+    async def close(self) -> None:
+        """Nothing is shared."""
 
-def rollout_with(follower: Broken, known: Known) -> Rollout:
+
+def rollout_with(
+    follower: Broken,
+    known: Known,
+    source: ModelSource | None = None,
+    champion: Predictor | None = None,
+) -> Rollout:
     async def send(key: bytes, value: bytes | None) -> None:
         raise AssertionError(key)
 
     return Rollout(
-        predictor=SwitchingPredictor(FakePredictor(ENCODER)),
-        source=Unloadable(),
+        predictor=SwitchingPredictor(champion or FakePredictor(ENCODER)),
+        source=source or Unloadable(),
         follower=cast(Follower, follower),
         known=known,
         send=send,
@@ -137,6 +147,63 @@ async def test_a_version_that_the_settings_refuse_leaves_the_model_at_work(
     await rollout.start()
     assert rollout.predictor.digest == digest
     assert "a cache of 1 bytes holds no user" in caplog.text
+    await rollout.stop()
+
+
+class Shelf:
+    """Versions of which some cannot be loaded."""
+
+    def __init__(self, broken: str, error: Exception) -> None:
+        self.loaded: list[FakePredictor] = []
+        self._broken = broken
+        self._error = error
+
+    async def load(self, version: str) -> Predictor:
+        """Loads it, or fails."""
+        if version == self._broken:
+            raise self._error
+        self.loaded.append(FakePredictor(ENCODER, digest=version))
+        return self.loaded[-1]
+
+    async def close(self) -> None:
+        """Nothing is shared."""
+
+
+async def test_the_champion_of_the_topic_decides_while_its_candidate_cannot_be_loaded() -> None:
+    known, shelf = Known(), Shelf("2" * 16, ModelMismatch("more.bin is not in the manifest"))
+    rollout = rollout_with(Quiet(), known, shelf)
+    before = rollout.predictor.champion.predictor
+    standing = begun(None, "1" * 16, "2" * 16, 0, plan=Plan(), guards=Guards())
+    known.take(ACTIVE_KEY, to_json(standing))
+
+    await rollout.start()
+    assert rollout.predictor.digest == "1" * 16
+    assert len(shelf.loaded) == 1
+    with pytest.raises(PredictorUnavailable, match="closed"):
+        await before.predict([ENCODER.encode_steps(())], 1.0)
+    await rollout.stop()
+    await rollout.close()
+    with pytest.raises(PredictorUnavailable, match="closed"):
+        await shelf.loaded[0].predict([ENCODER.encode_steps(())], 1.0)
+
+
+async def test_a_model_that_is_late_says_why_and_is_loaded_when_the_topic_names_it() -> None:
+    known, shelf = Known(), Shelf("1" * 16, PredictorUnavailable("Triton is away"))
+    late = LatePredictor(lambda: shelf.load("1" * 16), ENCODER.fingerprint, digest="1" * 16)
+    rollout = rollout_with(Quiet(), known, shelf, late)
+    known.take(
+        ACTIVE_KEY, to_json(begun(None, "1" * 16, "2" * 16, 0, plan=Plan(), guards=Guards()))
+    )
+    await rollout.start()
+    assert rollout.predictor.champion.predictor is late
+    assert late.why == "Triton is away"
+    await rollout.stop()
+
+    there = Shelf("", PredictorUnavailable(""))
+    rollout = rollout_with(Quiet(), known, there, late)
+    await rollout.start()
+    assert [each.digest for each in there.loaded] == ["1" * 16, "2" * 16]
+    assert rollout.predictor.champion.predictor is there.loaded[0]
     await rollout.stop()
 
 
