@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from serving.embedded import shipped_model
 from serving.local_server.server import LocalServer
@@ -31,6 +32,9 @@ _SHORT_S: Mapping[Scorer, str] = {
     "triton": "1",
     "triton-versions": "1",
 }
+
+#: Well below the deadline of a call elsewhere.
+_SLEEP_S: Final = 40.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +75,10 @@ class Installation:
         self.versions: list[str] = []
         #: Workers by their place; who comes back to a place has its name and its disk.
         self.workers: dict[int, WorkerProcess] = {}
-        self.paused: list[int] = []
+        #: Paused places, with when that began, the longest pause first.
+        self.paused: dict[int, float] = {}
+        #: Whether a worker slept for so long that a call to its model may have been given up.
+        self.overslept = False
         #: Whether a worker may have ended by itself.
         self.excused = self.transactional
 
@@ -79,6 +86,11 @@ class Installation:
     def transactional(self) -> bool:
         """Whether consumers see each record once."""
         return self.kind.mode == "transactional"
+
+    @property
+    def failing(self) -> bool:
+        """Whether scores may be missing."""
+        return self.triton is not None or self.kind.scorer == "hurried" or self.overslept
 
     @property
     def awake(self) -> list[int]:
@@ -141,11 +153,12 @@ class Installation:
         """Lets a worker hang."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.workers[place].pid, signal.SIGSTOP)
-        self.paused.append(place)
+        self.paused[place] = time.monotonic()
 
     def wake(self) -> None:
         """Ends the longest pause."""
-        place = self.paused.pop(0)
+        place = next(iter(self.paused))
+        self.overslept |= time.monotonic() - self.paused.pop(place) > _SLEEP_S
         # It may have ended of itself just before it was paused.
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.workers[place].pid, signal.SIGCONT)
@@ -225,6 +238,5 @@ class Installation:
         return worker
 
     def _gone(self, place: int) -> WorkerProcess:
-        if place in self.paused:
-            self.paused.remove(place)
+        self.paused.pop(place, None)
         return self.workers.pop(place)

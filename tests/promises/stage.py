@@ -130,7 +130,7 @@ class Stage(RuleBasedStateMachine):
             self._run(at.leave(worker))
         allowed = Allowed(
             models=self._run(self._models_seen()),
-            failing=at.triton is not None or at.kind.scorer == "hurried",
+            failing=at.failing,
             repeats=not at.transactional,
             last=None if last is None else (place, last),
         )
