@@ -68,7 +68,7 @@ class Watch:
         digests = self.handler.digests
         self.drift.after_chunk(digests.model, outcome.outputs, outcome.users, time.monotonic())
         if self.rollout is not None:
-            self.rollout.after_chunk(outcome)
+            self.rollout.after_chunk(chunk.partition, outcome)
         self.metrics.chunk_seconds.observe(time.perf_counter() - begun_s)
 
     def alive(self) -> Verdict:

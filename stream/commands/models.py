@@ -105,6 +105,13 @@ def _parser() -> CommandParser:
         metavar="N",
         help="outcomes that each phase waits for; default %(default)d",
     )
+    group.add_argument(
+        "--least-sessions",
+        type=int,
+        default=plan.least_sessions,
+        metavar="N",
+        help="ended sessions that the last step waits for; default %(default)d",
+    )
     for name in Guards.model_fields:
         group.add_argument(
             f"--{name.replace('_', '-')}",
@@ -197,6 +204,7 @@ def _promoted(
             steps_pct=steps,
             step_s=options.step_s,
             least_outcomes=options.least_outcomes,
+            least_sessions=options.least_sessions,
         )
         guards = Guards(**{name: getattr(options, name) for name in Guards.model_fields})
     except (ValueError, ValidationError) as error:

@@ -3,18 +3,21 @@
 Every figure compares both models on the same live decisions, so that what the day brings - a sale,
 a bot, an outage of the shop - hits both alike and breaks no guard.
 
-    log loss     mean of -log p(what came next), in nats; the difference of both has a standard
-                 error, and a guard breaks only when the difference less two of them is too much
-    calibration  how far the mean probability of the likeliest action is from its rate
+    log loss     mean of -log p(what came), in nats, of the next action and of a purchase in the
+                 rest of the session; the difference of both has a standard error, and a guard
+                 breaks only when the difference less two of them is too much
+    calibration  how far the mean probability of the likeliest action is from its rate, and the mean
+                 probability of a purchase from the rate of purchases
     PSI          population stability index of the purchase scores, over fixed bins
     agreement    share of decisions that the policy would make alike on the other's scores
+    slowdown     the candidate's time over the champion's for the same paths, geometric mean
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import log, sqrt
-from typing import Annotated, Final
+from math import exp, log, sqrt
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,42 +28,33 @@ from stream.models.record import Guards
 #: The least sizes of a sample that a guard looks at.
 LEAST_PAIRS: Final = 100
 LEAST_OUTCOMES: Final = 30
+LEAST_SESSIONS: Final = 100
 LEAST_CALLS: Final = 20
+LEAST_TIMED: Final = 20
 
 _ERRORS: Final = 2.0
 _FLOOR: Final = 1e-6
 
 _Bins = Annotated[list[int], Field(min_length=BINS, max_length=BINS)]
+_Sums = TypeVar("_Sums", bound=BaseModel)
 
 
-class Evidence(BaseModel):
-    """Sums over a sample; the figures that they come to are its properties.
+class Foretold(BaseModel):
+    """Sums over what both models foretold and what came.
 
     Attributes:
-        pairs: Paths that both models scored.
-        difference: Sum of the absolute differences of the purchase scores.
-        agreed: Decisions that would be the same.
-        champion_bins: Purchase scores of the champion, by bin.
-        candidate_bins: Those of the candidate.
-        outcomes: Pairs of which it is known what came next.
+        outcomes: Of how many it is known.
         champion_loss: Sum of the champion's log losses.
         candidate_loss: Sum of the candidate's.
         squared: Sum of the squared differences of both.
-        champion_sure: Sum of the champion's largest probabilities.
-        champion_right: How often that action came.
+        champion_sure: Sum of the probabilities that the champion gave to what it said.
+        champion_right: How often that came.
         candidate_sure: The same for the candidate.
         candidate_right: The same for the candidate.
-        calls: How often the candidate was asked.
-        failures: How often it gave no scores.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    pairs: int = 0
-    difference: float = 0.0
-    agreed: int = 0
-    champion_bins: _Bins = [0] * BINS
-    candidate_bins: _Bins = [0] * BINS
     outcomes: int = 0
     champion_loss: float = 0.0
     candidate_loss: float = 0.0
@@ -69,36 +63,38 @@ class Evidence(BaseModel):
     champion_right: int = 0
     candidate_sure: float = 0.0
     candidate_right: int = 0
-    calls: int = 0
-    failures: int = 0
 
-    def add_pair(self, champion: Scores, candidate: Scores, agreed: bool) -> None:
-        """Adds a path that both have scored."""
-        self.pairs += 1
-        self.difference += abs(champion.purchase - candidate.purchase)
-        self.agreed += agreed
-        self.champion_bins[purchase_bin(champion.purchase)] += 1
-        self.candidate_bins[purchase_bin(candidate.purchase)] += 1
-
-    def add_outcome(
+    def add_action(
         self, champion: Sequence[float], candidate: Sequence[float], action: int
     ) -> None:
-        """Adds what came after such a path.
+        """Adds which action came next.
 
         Args:
             champion: Probability of each action, by action id.
             candidate: The same.
             action: Id of the one that came.
         """
-        losses = [-log(max(said[action], _FLOOR)) for said in (champion, candidate)]
-        self.outcomes += 1
-        self.champion_loss += losses[0]
-        self.candidate_loss += losses[1]
-        self.squared += (losses[1] - losses[0]) ** 2
+        self._add_losses(champion[action], candidate[action])
         self.champion_sure += max(champion)
         self.candidate_sure += max(candidate)
         self.champion_right += champion[action] == max(champion)
         self.candidate_right += candidate[action] == max(candidate)
+
+    def add_yes_or_no(self, champion: float, candidate: float, came: bool) -> None:
+        """Adds whether something came, beside the probabilities that both gave it."""
+        self._add_losses(*(p if came else 1 - p for p in (champion, candidate)))
+        self.champion_sure += champion
+        self.candidate_sure += candidate
+        self.champion_right += came
+        self.candidate_right += came
+
+    def _add_losses(self, champion: float, candidate: float) -> None:
+        """Adds what both gave to what came."""
+        ours, theirs = (-log(max(p, _FLOOR)) for p in (champion, candidate))
+        self.outcomes += 1
+        self.champion_loss += ours
+        self.candidate_loss += theirs
+        self.squared += (theirs - ours) ** 2
 
     @property
     def log_loss_excess(self) -> float:
@@ -108,8 +104,12 @@ class Evidence(BaseModel):
     @property
     def standard_error(self) -> float:
         """Of `log_loss_excess`."""
-        n, mean = max(self.outcomes, 1), self.log_loss_excess
-        return sqrt(max(self.squared / n - mean * mean, 0.0) / n)
+        return _standard_error(self.outcomes, self.log_loss_excess, self.squared)
+
+    @property
+    def surely_worse(self) -> float:
+        """By how much its log loss is above the champion's at least, for sure."""
+        return self.log_loss_excess - _ERRORS * self.standard_error
 
     @property
     def calibration_excess(self) -> float:
@@ -124,6 +124,70 @@ class Evidence(BaseModel):
         return candidate - champion
 
     @property
+    def surely_further_off(self) -> float:
+        """By how much it is further off in calibration at least, for sure."""
+        n = max(self.outcomes, 1)
+        rates = (self.champion_right / n, self.candidate_right / n)
+        # A gap is the mean of n values around a rate, of either model; both may be off by chance.
+        variance = sum(max(rate * (1 - rate), 1 / n) for rate in rates)
+        return self.calibration_excess - _ERRORS * sqrt(variance / n)
+
+
+class Evidence(BaseModel):
+    """Sums over a sample; the figures that they come to are its properties.
+
+    Attributes:
+        pairs: Paths that both models scored.
+        difference: Sum of the absolute differences of the purchase scores.
+        agreed: Decisions that would be the same.
+        champion_bins: Purchase scores of the champion, by bin.
+        candidate_bins: Those of the candidate.
+        action: What came next.
+        purchase: Whether a purchase came in the rest of the session, once that has ended.
+        calls: How often the candidate was asked.
+        failures: How often it gave no scores.
+        timed: How often both were asked about the same paths, one after the other.
+        champion_s: Sum of the champion's times of these.
+        candidate_s: Sum of the candidate's.
+        slower: Sum of the logarithms of the candidate's time over the champion's.
+        slower_squared: Sum of their squares.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    pairs: int = 0
+    difference: float = 0.0
+    agreed: int = 0
+    champion_bins: _Bins = [0] * BINS
+    candidate_bins: _Bins = [0] * BINS
+    action: Foretold = Field(default_factory=Foretold)
+    purchase: Foretold = Field(default_factory=Foretold)
+    calls: int = 0
+    failures: int = 0
+    timed: int = 0
+    champion_s: float = 0.0
+    candidate_s: float = 0.0
+    slower: float = 0.0
+    slower_squared: float = 0.0
+
+    def add_pair(self, champion: Scores, candidate: Scores, agreed: bool) -> None:
+        """Adds a path that both have scored."""
+        self.pairs += 1
+        self.difference += abs(champion.purchase - candidate.purchase)
+        self.agreed += agreed
+        self.champion_bins[purchase_bin(champion.purchase)] += 1
+        self.candidate_bins[purchase_bin(candidate.purchase)] += 1
+
+    def add_times(self, champion_s: float, candidate_s: float) -> None:
+        """Adds how long both took for the same paths."""
+        slower = log(max(candidate_s, _FLOOR) / max(champion_s, _FLOOR))
+        self.timed += 1
+        self.champion_s += champion_s
+        self.candidate_s += candidate_s
+        self.slower += slower
+        self.slower_squared += slower**2
+
+    @property
     def psi(self) -> float:
         """Population stability index between the purchase scores of both."""
         return psi(self.champion_bins, self.candidate_bins)
@@ -133,64 +197,104 @@ class Evidence(BaseModel):
         """Share of the decisions that would be the same; 1 when none is known."""
         return self.agreed / self.pairs if self.pairs else 1.0
 
+    @property
+    def slowdown(self) -> float:
+        """How many times as long as the champion it takes; 1 when nothing is known."""
+        return exp(self.slower / max(self.timed, 1))
+
+    @property
+    def _surely_slower(self) -> float:
+        mean = self.slower / max(self.timed, 1)
+        return exp(mean - _ERRORS * _standard_error(self.timed, mean, self.slower_squared))
+
     def figures(self) -> dict[str, float]:
         """All that is known, under the names that commands print."""
-        n = max(self.outcomes, 1)
-        return {
+        figures: dict[str, float] = {
             "pairs": self.pairs,
             "mean_difference": round(self.difference / max(self.pairs, 1), 5),
             "psi": round(self.psi, 4),
             "agreement": round(self.agreement, 4),
-            "outcomes": self.outcomes,
-            "champion_log_loss": round(self.champion_loss / n, 4),
-            "candidate_log_loss": round(self.candidate_loss / n, 4),
-            "log_loss_excess": round(self.log_loss_excess, 4),
-            "calibration_excess": round(self.calibration_excess, 4),
+        }
+        for outcomes, head, of in (
+            ("outcomes", "", self.action),
+            ("sessions", "purchase_", self.purchase),
+        ):
+            n = max(of.outcomes, 1)
+            figures |= {
+                outcomes: of.outcomes,
+                f"{head}champion_log_loss": round(of.champion_loss / n, 4),
+                f"{head}candidate_log_loss": round(of.candidate_loss / n, 4),
+                f"{head}log_loss_excess": round(of.log_loss_excess, 4),
+                f"{head}calibration_excess": round(of.calibration_excess, 4),
+            }
+        return figures | {
             "calls": self.calls,
             "failures": self.failures,
+            "timed": self.timed,
+            "champion_ms": round(1_000 * self.champion_s / max(self.timed, 1), 3),
+            "candidate_ms": round(1_000 * self.candidate_s / max(self.timed, 1), 3),
+            "slowdown": round(self.slowdown, 3),
         }
 
     def broken(self, guards: Guards) -> str | None:
         """Which guard is broken, in a sentence; None while all hold."""
-        share = self.failures / max(self.calls, 1)
-        surely = self.log_loss_excess - _ERRORS * self.standard_error
-        # A gap is a mean of n values between -1 and 1, of either model.
-        unsure = _ERRORS * sqrt(0.5 / max(self.outcomes, 1))
-        for enough, value, bound, what in (
-            (self.calls >= LEAST_CALLS, share, guards.failures, "of its calls failed"),
-            (
-                self.outcomes >= LEAST_OUTCOMES,
-                surely,
-                guards.log_loss_excess,
-                "nats of log loss above the champion's, for sure",
-            ),
-            (
-                self.outcomes >= LEAST_OUTCOMES,
-                self.calibration_excess - unsure,
-                guards.calibration_excess,
-                "further off in calibration than the champion, for sure",
-            ),
-            (self.pairs >= LEAST_PAIRS, self.psi, guards.psi, "as PSI of the purchase scores"),
-            (
-                self.pairs >= LEAST_PAIRS,
-                1 - self.agreement,
-                1 - guards.agreement,
-                "of the decisions would be others",
-            ),
-        ):
+        for enough, value, bound, what in self._guarded(guards):
             if enough and value > bound:
                 return f"{value:.3f} {what}; {bound:g} is allowed"
         return None
+
+    def _guarded(self, guards: Guards) -> Iterable[tuple[bool, float, float, str]]:
+        """Whether enough is known, what is, what is allowed, and what it is called."""
+        share = self.failures / max(self.calls, 1)
+        yield self.calls >= LEAST_CALLS, share, guards.failures, "of its calls failed"
+        for enough, of, loss, calibration, head in (
+            (
+                self.action.outcomes >= LEAST_OUTCOMES,
+                self.action,
+                guards.log_loss_excess,
+                guards.calibration_excess,
+                "",
+            ),
+            (
+                self.purchase.outcomes >= LEAST_SESSIONS,
+                self.purchase,
+                guards.purchase_log_loss_excess,
+                guards.purchase_calibration_excess,
+                " of purchases",
+            ),
+        ):
+            what = f"nats of log loss{head} above the champion's, for sure"
+            yield enough, of.surely_worse, loss, what
+            what = f"further off in calibration{head} than the champion, for sure"
+            yield enough, of.surely_further_off, calibration, what
+        pairs = self.pairs >= LEAST_PAIRS
+        yield pairs, self.psi, guards.psi, "as PSI of the purchase scores"
+        others = "of the decisions would be others"
+        yield pairs, 1 - self.agreement, 1 - guards.agreement, others
+        times = "times as long as the champion it takes, for sure"
+        yield self.timed >= LEAST_TIMED, self._surely_slower, guards.slowdown, times
 
 
 def added(many: Iterable[Evidence]) -> Evidence:
     """The evidence of several workers as one."""
     total = Evidence()
     for each in many:
-        for name in Evidence.model_fields:
-            mine, theirs = getattr(total, name), getattr(each, name)
-            if isinstance(mine, list):
-                setattr(total, name, [a + b for a, b in zip(mine, theirs, strict=True)])
-            else:
-                setattr(total, name, mine + theirs)
+        _add(total, each)
     return total
+
+
+def _add(total: _Sums, each: _Sums) -> None:
+    for name in type(total).model_fields:
+        mine, theirs = getattr(total, name), getattr(each, name)
+        if isinstance(mine, BaseModel):
+            _add(mine, theirs)
+        elif isinstance(mine, list):
+            setattr(total, name, [a + b for a, b in zip(mine, theirs, strict=True)])
+        else:
+            setattr(total, name, mine + theirs)
+
+
+def _standard_error(n: int, mean: float, squared: float) -> float:
+    """Of the mean of n values whose squares sum to `squared`."""
+    many = max(n, 1)
+    return sqrt(max(squared / many - mean * mean, 0.0) / many)

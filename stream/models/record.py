@@ -46,12 +46,15 @@ class Plan(_Record):
         step_s: How long each of them lasts.
         least_outcomes: Outcomes that must be known before a phase may end; without traffic nothing
             goes on.
+        least_sessions: Sessions that must have ended, of whose users the candidate has scored a
+            path, before it may become the champion. That takes a session and the lateness.
     """
 
     shadow_s: float = Field(default=600.0, ge=0)
     steps_pct: tuple[float, ...] = (1.0, 10.0, 50.0, 100.0)
     step_s: float = Field(default=600.0, ge=0)
     least_outcomes: int = Field(default=200, ge=0)
+    least_sessions: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _rising(self) -> Self:
@@ -71,6 +74,11 @@ class Guards(_Record):
         psi: Most population stability index between the purchase scores of both.
         agreement: The least share of decisions that would be the same.
         failures: Most of its calls that may fail, as a share.
+        purchase_log_loss_excess: By how many nats its log loss of a purchase in the rest of the
+            session may be above the champion's.
+        purchase_calibration_excess: By how much its mean probability of one may be further from
+            the rate than the champion's.
+        slowdown: How many times as long as the champion it may take for the same paths.
     """
 
     log_loss_excess: float = Field(default=0.1, ge=0)
@@ -78,6 +86,9 @@ class Guards(_Record):
     psi: float = Field(default=1.0, gt=0)
     agreement: float = Field(default=0.5, ge=0, le=1)
     failures: float = Field(default=0.05, ge=0, le=1)
+    purchase_log_loss_excess: float = Field(default=0.02, ge=0)
+    purchase_calibration_excess: float = Field(default=0.05, ge=0)
+    slowdown: float = Field(default=2.0, gt=0)
 
 
 class Standing(_Record):
@@ -117,6 +128,21 @@ class Standing(_Record):
     def trying(self) -> bool:
         """Whether a candidate is being tried."""
         return self.phase in ("shadow", "ramp")
+
+    def phase_over(self, now_ms: int, outcomes: int, sessions: int) -> bool:
+        """Whether the next step may come.
+
+        Args:
+            now_ms: The present.
+            outcomes: That have come in this phase.
+            sessions: That have ended in all of the rollout.
+        """
+        plan = self.plan
+        lasts_s = plan.shadow_s if self.phase == "shadow" else plan.step_s
+        enough = outcomes >= plan.least_outcomes
+        if self.share_pct == 100:
+            enough = enough and sessions >= plan.least_sessions
+        return enough and now_ms - self.since_ms >= lasts_s * 1000
 
     def after(self, other: Standing | None) -> bool:
         """Whether a reader that has the other record takes this one; see rule 1."""

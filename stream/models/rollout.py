@@ -7,7 +7,8 @@ Rules
 2.  Whatever worker sees a guard broken goes back to the champion at once, by itself, and then
     writes the rollback for the others. So a rollback needs neither the worker that leads nor the
     broker.
-3.  The worker that owns partition 0 leads: it adds up the reports, and writes the record of the
+3.  The worker that owns partition 0 leads: it adds up the reports (`stream.models.reports`), and
+    writes the record of the
     next step when the time is over and enough outcomes are known. There is such a worker whenever
     there is any, no more than one, and its successor goes on from the record.
 4.  A version that cannot be loaded changes nothing here: the model at work stays at work. If it is
@@ -32,15 +33,15 @@ from serving.switching import FAILURES_IN_A_ROW, Candidacy, SwitchingPredictor, 
 from serving.versions import ModelSource
 from stream.handler import Outcome
 from stream.metrics import ModelGauges
-from stream.models.evidence import Evidence, added
+from stream.models.evidence import Evidence
 from stream.models.record import ACTIVE_KEY, Standing, advanced, rolled_back, to_json
-from stream.models.topic import REPORT_PREFIX, Follower, Known, Report, Sent
+from stream.models.reports import Reports
+from stream.models.topic import Follower, Known, Sent
 from stream.models.trial import Trial
 
 logger = logging.getLogger(__name__)
 
-#: Between two reports, between two tries to load or to write, and after the broker refused.
-_REPORT_S: Final = 2.0
+#: Between two tries to load or to write, and after the broker refused.
 _AGAIN_S: Final = 5.0
 _PAUSE_S: Final = 1.0
 
@@ -85,6 +86,7 @@ class Rollout:
         self._source = source
         self._follower = follower
         self._send = send
+        self._reports = Reports(known, send)
         self._owned = owned
         self._new_trial = lambda champion, candidate: Trial(
             champion, candidate, policy, encoder, decisions, deadline_s
@@ -96,7 +98,6 @@ class Rollout:
         self._failed: Standing | None = None
         self._again_s = 0.0
         self._given_up = ("", "")
-        self._reported_s = 0.0
         self._written = (0, 0.0)
         self._before_phase = (0, 0)
         self._task: asyncio.Task[None] | None = None
@@ -123,13 +124,19 @@ class Rollout:
         return self._task is not None and self._task.done()
 
     async def stop(self) -> None:
-        """Ends following; the predictor stays as it is."""
+        """Ends following, with a last report; the predictor stays as it is."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
         if self._trial is not None:
             await self._trial.stop()
+            assert self._applied is not None
+            try:
+                rollout, seen = self._applied.rollout, self._trial.evidence
+                await self._reports.tell(rollout, seen, self._now_s(), at_once=True)
+            except KafkaError as error:
+                logger.warning("what this worker saw last of the candidate is lost: %r", error)
         await self._follower.stop()
 
     async def close(self) -> None:
@@ -155,10 +162,10 @@ class Rollout:
         gauges.rolled_back.set(standing is not None and standing.phase == "rolled-back")
         gauges.refused.set(self._failed is not None)
 
-    def after_chunk(self, outcome: Outcome) -> None:
-        """Looks at what a chunk came to; nothing waits."""
+    def after_chunk(self, partition: int, outcome: Outcome) -> None:
+        """Looks at what a chunk of a partition came to; nothing waits."""
         if self._trial is not None:
-            self._trial.after_chunk(outcome.outputs, outcome.users)
+            self._trial.after_chunk(partition, outcome.outputs, outcome.users, outcome.erased)
 
     async def _run(self) -> None:
         while True:
@@ -264,6 +271,8 @@ class Rollout:
             # The topic would be compacted to a record that nobody takes.
             await self._write(standing.model_copy(update={"number": standing.number + 1}))
             return
+        if standing is not None and leads:
+            await self._reports.remove_all_but(standing.rollout)
         if standing is None or not standing.trying:
             return
         if standing.rollout == self._given_up[0]:
@@ -273,36 +282,33 @@ class Rollout:
         candidacy, trial = self.predictor.candidacy, self._trial
         if standing is not self._applied or candidacy is None or trial is None:
             return
-        key = REPORT_PREFIX + b"%d" % min(owned, default=-1)
+        trial.keep(owned)
         mine = trial.evidence
         reason = mine.broken(standing.guards)
         if candidacy.version.given_up:
             reason = f"it failed {FAILURES_IN_A_ROW} times in a row"
         if reason is None and leads:
-            reason = await self._led(standing, mine, key)
+            reason = await self._led(standing, mine)
         if reason is not None:
             logger.error("candidate %s is rolled back: %s", standing.candidate, reason)
             self._given_up = standing.rollout, reason
             await self.predictor.use(self.predictor.champion.predictor)
             await self._end_trial()
             await self._write(rolled_back(standing, self._clock(), reason))
-        if owned and (reason is not None or self._now_s() >= self._reported_s + _REPORT_S):
-            self._reported_s = self._now_s()
-            await self._send(key, to_json(Report(rollout=standing.rollout, evidence=mine)))
+        ended = reason is not None
+        await self._reports.tell(standing.rollout, mine, self._now_s(), at_once=ended)
 
-    async def _led(self, standing: Standing, mine: Evidence, key: bytes) -> str | None:
+    async def _led(self, standing: Standing, mine: Evidence) -> str | None:
         """Goes on when it is time; why to roll back, if all workers together know a reason."""
-        every = added([mine, self.known.evidence(standing.rollout, without=key)])
+        every = self._reports.every(standing.rollout, mine)
         reason = every.broken(standing.guards)
         if reason is not None:
             return f"{reason} (all workers together)"
         if self._before_phase[0] != standing.number:
-            self._before_phase = standing.number, every.outcomes
-        plan = standing.plan
-        lasts_s = plan.shadow_s if standing.phase == "shadow" else plan.step_s
-        over = self._clock() - standing.since_ms >= lasts_s * 1000
-        if over and every.outcomes - self._before_phase[1] >= plan.least_outcomes:
-            await self._write(advanced(standing, self._clock()))
+            self._before_phase = standing.number, every.action.outcomes
+        outcomes, now_ms = every.action.outcomes - self._before_phase[1], self._clock()
+        if standing.phase_over(now_ms, outcomes, every.purchase.outcomes):
+            await self._write(advanced(standing, now_ms))
         return None
 
     async def _write(self, standing: Standing) -> None:

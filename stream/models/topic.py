@@ -1,8 +1,7 @@
 """The models topic as a worker follows it: from its beginning, without a group.
 
 Beside the standing, under `active`, each worker that tries a candidate keeps a report of what it
-has seen, under `report/<its lowest partition>`: as many keys as there are partitions, and the
-successor of a worker writes over what it has left.
+has seen; see `stream.models.reports`.
 """
 
 from __future__ import annotations

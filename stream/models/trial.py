@@ -2,8 +2,12 @@
 
 Nothing waits for it. After a chunk has been handled, a few of its decisions are read back from
 their records, the model that did not score them is asked about the same paths, and the user's next
-event, when it comes, says which of the two foretold it better. While one sample is being scored no
-other is taken, so that the candidate never takes more than one call's time from the champion.
+event, when it comes, says which of the two foretold it better; the end of her session says which of
+them foretold better whether she buys. While one sample is being scored no other is taken, so that
+the candidate never takes more than one call's time from the champion.
+
+Of each few samples both models are asked once more, one after the other, for their times alone: in
+turn first, without keys, so that no cache of either knows the paths.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -25,12 +29,15 @@ from clickpath.wire.state import UserState
 from serving.switching import Version
 from stream.batch.records import OutputRecord
 from stream.models.evidence import Evidence
+from stream.models.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
-#: Most decisions of a chunk that are looked at, and the least time between two looks.
+#: Most decisions of a chunk that are looked at.
 SAMPLE: Final = 32
-_PAUSE_S: Final = 0.05
+
+#: Each of how many samples is timed.
+_TIMED: Final = 4
 
 #: Most users whose next event is waited for; those who wait longest are forgotten.
 _WAITING: Final = 4_096
@@ -56,6 +63,7 @@ class Trial:
         encoder: Of the paths.
         decisions: Topic of the decisions among the outputs.
         deadline_s: For the call about a sample.
+        pause_s: The least time between two samples.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class Trial:
         encoder: Encoder,
         decisions: str,
         deadline_s: float,
+        pause_s: float = 0.05,
     ) -> None:
         self._champion = champion
         self._candidate = candidate
@@ -73,7 +82,10 @@ class Trial:
         self._encoder = encoder
         self._decisions = decisions
         self._deadline_s = deadline_s
+        self._pause_s = pause_s
         self._evidence = Evidence()
+        self._sessions = Sessions(encoder.window, self._evidence.purchase.add_yes_or_no)
+        self._samples = 0
         self._calls_before = candidate.calls, candidate.failures
         self._waiting: OrderedDict[bytes, _Waiting] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
@@ -88,21 +100,42 @@ class Trial:
         return self._evidence
 
     def after_chunk(
-        self, outputs: Sequence[OutputRecord], users: Mapping[bytes, UserState]
+        self,
+        partition: int,
+        outputs: Sequence[OutputRecord],
+        users: Mapping[bytes, UserState],
+        erased: Collection[bytes] = (),
     ) -> None:
-        """Looks at what a chunk came to: at outcomes, and at a sample of its decisions."""
+        """Looks at what a chunk came to: at outcomes, and at a sample of its decisions.
+
+        Args:
+            partition: Of the chunk.
+            outputs: Of the chunk.
+            users: The states after it.
+            erased: The users who have none any more.
+        """
+        for key in erased:
+            self._waiting.pop(key, None)
         for key in self._waiting.keys() & users.keys():
             self._resolve(key, users[key])
+        self._sessions.after_chunk(partition, users, erased)
         now_s = asyncio.get_running_loop().time()
         if now_s < self._next_s or (self._task is not None and not self._task.done()):
             return
         sample = self._sample(outputs)
         if sample:
-            self._next_s = now_s + _PAUSE_S
+            self._next_s = now_s + self._pause_s
             # A user who was erased within the chunk has no state any more.
             sample = [each for each in sample if each.user_id.encode() in users]
             states = {key: users[key] for key in {each.user_id.encode() for each in sample}}
-            self._task = asyncio.create_task(self._compare(sample, states))
+            for each in sample:
+                self._sessions.wait(partition, each.user_id.encode(), each.path)
+            self._sessions.after_chunk(partition, states, ())
+            self._task = asyncio.create_task(self._compare(partition, sample, states))
+
+    def keep(self, partitions: Collection[int]) -> None:
+        """Forgets whose sessions other workers see end: those of all other partitions."""
+        self._sessions.keep(partitions)
 
     async def settled(self) -> None:
         """Waits until no sample is in hand."""
@@ -127,7 +160,9 @@ class Trial:
         ours = (self._champion.digest, self._candidate.digest)
         return [each for each in some if each.digests.model in ours]
 
-    async def _compare(self, sample: Sequence[Decision], states: Mapping[bytes, UserState]) -> None:
+    async def _compare(
+        self, partition: int, sample: Sequence[Decision], states: Mapping[bytes, UserState]
+    ) -> None:
         champion, candidate = self._champion, self._candidate
         for scorer, other in ((champion, candidate), (candidate, champion)):
             some = [each for each in sample if each.digests.model == scorer.digest]
@@ -144,8 +179,29 @@ class Trial:
             for decision, key, theirs in zip(some, keys, answers, strict=True):
                 assert decision.scores is not None
                 pair = decision.scores, theirs
-                self._add(decision, key, *(pair if scorer is champion else pair[::-1]), theirs)
+                ours, new = pair if scorer is champion else pair[::-1]
+                self._add(decision, key, ours, new, theirs)
+                event = decision.path.tip.last_event
+                self._sessions.scored(partition, key, event, ours.purchase, new.purchase)
                 self._resolve(key, states[key])
+        self._samples += 1
+        if sample and self._samples % _TIMED == 1:
+            await self._time(sample)
+
+    async def _time(self, sample: Sequence[Decision]) -> None:
+        """Times both on the same paths; whoever is first this time is second the next."""
+        paths = [self._encoder.encode(each.path) for each in sample]
+        loop, took_s = asyncio.get_running_loop(), dict[Version, float]()
+        order = [self._champion, self._candidate]
+        for version in order if self._evidence.timed % 2 else order[::-1]:
+            begun_s = loop.time()
+            try:
+                await version.predict(paths, self._deadline_s)
+            except PredictorError as error:
+                logger.warning("not timed, %s gave no scores: %s", version.digest, error)
+                return
+            took_s[version] = loop.time() - begun_s
+        self._evidence.add_times(took_s[self._champion], took_s[self._candidate])
 
     def _add(
         self, decision: Decision, key: bytes, champion: Scores, candidate: Scores, other: Scores
@@ -180,4 +236,6 @@ class Trial:
             return
         del self._waiting[key]
         if at is not None:  # otherwise the path has long gone on
-            self._evidence.add_outcome(waiting.champion, waiting.candidate, steps[at + 1].action)
+            self._evidence.action.add_action(
+                waiting.champion, waiting.candidate, steps[at + 1].action
+            )

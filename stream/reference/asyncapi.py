@@ -204,7 +204,7 @@ def _messages() -> dict[str, Any]:
         },
         "standing": {
             "title": "Which model decides",
-            "summary": "Under `active`; under `report/N` what a worker knows of a candidate.",
+            "summary": "Under `active`; under `report/...` what a worker saw of a candidate.",
             "contentType": "application/json",
             "bindings": {"kafka": {"key": {"type": "string"}}},
         },

@@ -8,6 +8,7 @@ from stream.models.evidence import Evidence
 from stream.models.record import (
     ACTIVE_KEY,
     Guards,
+    Phase,
     Plan,
     Standing,
     advanced,
@@ -103,6 +104,26 @@ def test_reports_of_one_rollout_add_up() -> None:
     assert known.evidence("a", without=b"report/2").pairs == 3
     known.take(b"report/0", None)
     assert known.evidence("a").pairs == 4
+
+
+@pytest.mark.parametrize(
+    ("phase", "share", "after_s", "outcomes", "sessions", "over"),
+    [
+        ("shadow", 0, 59, 10, 0, False),
+        ("shadow", 0, 60, 10, 0, True),  # no session has ended yet
+        ("shadow", 0, 600, 9, 50, False),
+        ("ramp", 50, 30, 10, 0, True),
+        ("ramp", 100, 30, 10, 49, False),
+        ("ramp", 100, 30, 10, 50, True),
+    ],
+)
+def test_a_phase_ends_by_time_and_outcomes_and_the_last_one_by_sessions_too(
+    phase: Phase, share: float, after_s: int, outcomes: int, sessions: int, over: bool
+) -> None:
+    plan = Plan(shadow_s=60, step_s=30, least_outcomes=10, least_sessions=50)
+    changed = {"phase": phase, "share_pct": share, "plan": plan, "since_ms": 1_000}
+    standing = FIRST.model_copy(update=changed)
+    assert standing.phase_over(1_000 + after_s * 1_000, outcomes, sessions) is over
 
 
 @pytest.mark.parametrize("steps", [(), (50,), (50, 10, 100), (10, 10, 100), (0, 100), (100, 200)])
