@@ -1,4 +1,4 @@
-"""Reads a topic from its beginning to its present end."""
+"""Reads a topic from its beginning, or from a time on, to its present end."""
 
 from __future__ import annotations
 
@@ -47,9 +47,13 @@ def _consumer(connection: Connection) -> AIOKafkaConsumer:
 
 
 async def read_topic(
-    connection: Connection, topic: str, *, whole: bool = False
+    connection: Connection, topic: str, *, whole: bool = False, since_ms: int | None = None
 ) -> AsyncIterator[StoredRecord]:
     """Yields every record of a topic, in order of offset within a partition.
+
+    With `since_ms` those before the first one of that time are not fetched, as far as the broker
+    knows where it is; the embedded one goes by when records came to it, which is no earlier. Older
+    ones may still be among what is yielded.
 
     A record with a header whose name is no UTF-8 comes with the name escaped. A batch that cannot
     be read is logged with its place and passed over, unless the topic is wanted `whole`.
@@ -72,8 +76,8 @@ async def read_topic(
             raise UsageError(f"there is no topic {topic} at {connection.bootstrap_servers}")
         partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
         consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
         ends = await consumer.end_offsets(partitions)
+        await _seek(consumer, since_ms, ends)
         unseen, missing = set(partitions), set(partitions)
         reader = RawReader(consumer)
         while missing:
@@ -91,6 +95,19 @@ async def read_topic(
                 if await consumer.position(partition) >= ends[partition]:
                     missing.remove(partition)
                     consumer.pause(partition)
+
+
+async def _seek(
+    consumer: AIOKafkaConsumer, since_ms: int | None, ends: Mapping[TopicPartition, int]
+) -> None:
+    """Goes to the first records of a time, to the ends where there are none."""
+    if since_ms is None:
+        await consumer.seek_to_beginning(*ends)
+        return
+    found = await consumer.offsets_for_times(dict.fromkeys(ends, since_ms))
+    for partition, end in ends.items():
+        first = found.get(partition)
+        consumer.seek(partition, end if first is None else first.offset)
 
 
 async def read_records(

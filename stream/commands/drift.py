@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final, NamedTuple
 
+from clickpath.decision import Decision
 from clickpath.errors import BadEvent, FatalError, StateError, UsageError
 from clickpath.steps import Step
 from clickpath.wire import parse_arrival
@@ -17,6 +18,7 @@ from stream.drift import Drift
 from stream.models.wiring import drift_of
 from stream.reading import read_topic
 from stream.settings import Settings
+from stream.user_sample import UserSample
 from stream.wiring import make_edge
 
 _HOUR_MS: Final = 3_600_000
@@ -26,13 +28,18 @@ _MUCH_PSI: Final = 0.25
 _MUCH_GAP: Final = 0.1
 
 
-class _Scored(NamedTuple):
-    """What a drift needs of a decision."""
+#: Most clicks and decisions that are kept to be joined; those of a smaller share of the users
+#: where there are more. All are counted and all scores are looked at.
+_MOST_STEPS: Final = 200_000
+_MOST_SCORED: Final = 50_000
 
-    user_id: str
+_UNSCORED: Final = b'"scores":null'
+
+
+class _Scored(NamedTuple):
+    """What waits of a decision for the click after it."""
+
     now_ms: int
-    action: int
-    purchase: float
     next_action: tuple[float, ...]
 
 
@@ -74,65 +81,82 @@ def _much(result: dict[str, object]) -> list[str]:
 
 
 async def _drift(settings: Settings, since_ms: int) -> dict[str, object]:
-    scored, models = await _decisions(settings, since_ms)
+    scores = await _decisions(settings, since_ms)
+    models = scores.models
     if not models:
         raise UsageError(
             f"no decision with scores on {settings.decisions_topic} in these hours: "
             "nothing says which model to compare with"
         )
     [(model, _)] = models.most_common(1)
-    # Users come one after the other here: halving would favour the last ones.
-    counts = drift_of(settings, model, most=inf)
+    counts = scores.counts[model]
     if counts is None:
         raise UsageError(
             f"most decisions are scored by {model}, and no reference of it is here: it is neither "
             "in CLICKPATH_MODEL_REPOSITORY nor in CLICKPATH_MODEL with a reference in its card"
         )
-    ours = scored[model]
-    for each in ours:
-        counts.add_score(each.action, each.purchase)
-    events = await _clicks(settings, since_ms, counts, ours)
+    clicks = await _clicks(settings, since_ms)
+    _join(counts, clicks.steps, scores.waiting[model])
     return {
         "model": model,
         "models": dict(models),
-        "events": events,
-        "decisions": len(ours),
+        "events": clicks.events,
+        "decisions": models[model],
+        "share_of_users": clicks.steps.share,
         **counts.figures(),
     }
 
 
-async def _decisions(
-    settings: Settings, since_ms: int
-) -> tuple[dict[str, list[_Scored]], Counter[str]]:
+class _Scores:
+    """What the decisions of some hours say: counts of the scores, and samples that wait."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.models: Counter[str] = Counter()
+        self.counts: dict[str, Drift | None] = {}
+        self.waiting: dict[str, UserSample[_Scored]] = {}
+
+    def add(self, decision: Decision) -> None:
+        """Counts a decision, if a model scored it."""
+        scores, model = decision.scores, decision.digests.model
+        if scores is None:
+            return
+        if model not in self.counts:
+            # Users come one after the other in what is joined: halving would favour the last ones.
+            self.counts[model] = drift_of(self._settings, model, most=inf)
+            self.waiting[model] = UserSample(_MOST_SCORED)
+        self.models[model] += 1
+        counts = self.counts[model]
+        if counts is not None:
+            counts.add_score(decision.path.steps[-1].action, scores.purchase)
+            scored = _Scored(decision.now_ms, scores.next_action)
+            self.waiting[model].add(decision.user_id, scored)
+
+
+async def _decisions(settings: Settings, since_ms: int) -> _Scores:
     """Decisions with scores, by model; broken records are passed over, `why` tells of them."""
-    scored: dict[str, list[_Scored]] = {}
-    async for record in read_topic(settings.connection, settings.decisions_topic):
-        if record.timestamp_ms < since_ms or record.value is None:
+    scores, topic = _Scores(settings), settings.decisions_topic
+    async for record in read_topic(settings.connection, topic, since_ms=since_ms):
+        if record.timestamp_ms < since_ms or record.value is None or _UNSCORED in record.value:
             continue
         try:
-            decision = decision_from_json(record.value, settings.window)
+            scores.add(decision_from_json(record.value, settings.window))
         except StateError:
             continue
-        if decision.scores is not None:
-            scored.setdefault(decision.digests.model, []).append(
-                _Scored(
-                    decision.user_id,
-                    decision.now_ms,
-                    decision.path.steps[-1].action,
-                    decision.scores.purchase,
-                    decision.scores.next_action,
-                )
-            )
-    return scored, Counter({model: len(each) for model, each in scored.items()})
+    return scores
 
 
-async def _clicks(
-    settings: Settings, since_ms: int, counts: Drift, scored: Sequence[_Scored]
-) -> int:
-    """Counts the clicks, and as outcome of each decision the first one of its user after it."""
-    by_user: dict[str, list[tuple[int, Step]]] = {}
+class _Clicks(NamedTuple):
+    """How many there are, and those of a sample of users."""
+
+    events: int
+    steps: UserSample[Step]
+
+
+async def _clicks(settings: Settings, since_ms: int) -> _Clicks:
+    steps, events = UserSample[Step](_MOST_STEPS), 0
     now_ms, edge = wall_clock_ms(), make_edge(settings)
-    async for record in read_topic(settings.connection, settings.clicks_topic):
+    async for record in read_topic(settings.connection, settings.clicks_topic, since_ms=since_ms):
         if record.timestamp_ms < since_ms:
             continue
         try:
@@ -140,17 +164,19 @@ async def _clicks(
             user_id = edge(given_id)
         except BadEvent:
             continue
-        by_user.setdefault(user_id, []).append((step.ts_ms, step))
-    waiting: dict[str, list[_Scored]] = {}
-    for each in scored:
-        waiting.setdefault(each.user_id, []).append(each)
-    for user_id, steps in by_user.items():
-        steps.sort(key=lambda each: each[0])
+        events += 1
+        steps.add(user_id, step)
+    return _Clicks(events, steps)
+
+
+def _join(counts: Drift, clicks: UserSample[Step], scored: UserSample[_Scored]) -> None:
+    """Counts the clicks, and as outcome of each decision the first one of its user after it."""
+    for user_id, steps in clicks.by_user.items():
+        steps.sort()
         before: Step | None = None
-        open_ = sorted(waiting.get(user_id, ()), key=lambda each: each.now_ms)
-        for ts_ms, step in steps:
+        open_ = sorted(scored.by_user.get(user_id, ()))
+        for step in steps:
             counts.add_event(before, step)
-            while open_ and open_[0].now_ms < ts_ms:
+            while open_ and open_[0].now_ms < step.ts_ms:
                 counts.add_outcome(open_.pop(0).next_action, step.action)
             before = step
-    return sum(map(len, by_user.values()))

@@ -20,7 +20,7 @@ _JOB: Final = 'job=~"$job"'
 
 
 #: The figures of a candidate that are compared with a bound.
-_FIGURES: Final = 'figure=~"psi|agreement|log_loss_excess|calibration_excess"'
+_FIGURES: Final = 'figure=~"psi|agreement|slowdown|(purchase_)?(log_loss|calibration)_excess"'
 
 
 class Panel(NamedTuple):

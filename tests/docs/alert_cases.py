@@ -80,6 +80,16 @@ def _breaker(state: str) -> Series:
     return series
 
 
+def _purchases(*, excess: float, sessions: int) -> Series:
+    return _worker("candidate", _always(excess), 'figure="purchase_log_loss_excess"') | _worker(
+        "candidate", _always(sessions), 'figure="sessions"'
+    )
+
+
+def _share(values: str) -> Series:
+    return _worker("model_share", values, 'role="candidate"')
+
+
 def _candidate(*, psi: float, pairs: int) -> Series:
     return _worker("candidate", _always(psi), 'figure="psi"') | _worker(
         "candidate", _always(pairs), 'figure="pairs"'
@@ -178,6 +188,15 @@ CASES: dict[str, Case] = {
     "ClickpathCandidateDrifts": Case(
         fires=(_candidate(psi=0.3, pairs=100),),
         silent=(_candidate(psi=0.2, pairs=5_000), _candidate(psi=0.9, pairs=20)),
+    ),
+    "ClickpathCandidateMissesPurchases": Case(
+        fires=(_purchases(excess=0.01, sessions=300),),
+        silent=(_purchases(excess=0.001, sessions=9_000), _purchases(excess=0.2, sessions=100)),
+    ),
+    "ClickpathCandidateWaits": Case(
+        fires=(_share(_always(0)), _share(_always(1))),
+        # The second began half an hour ago.
+        silent=(_worker("ready", _always(1)), _share(f"_x{AT_MINUTES - 30} 0x30")),
     ),
     "ClickpathPersonalFields": Case(
         fires=(_worker("personal_fields_total", _grows(1), 'kind="email"'),),

@@ -6,18 +6,29 @@ import time
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from clickpath import simulation
 from serving.card import read_card
 from serving.embedded import shipped_model
 from stream.models.record import ACTIVE_KEY
-from tests.kafka.marks import in_every_delivery, in_every_delivery_and_on_triton, on_triton_too
+from tests.kafka.marks import on_triton_too
 from tests.promises.versions import models, trained_on_shuffled_labels, twin_of_shipped
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 #: Clicks a second of the shop: a fast test that a slow machine still follows.
 RATE = 400
+
+
+def on_kafka(*case: str) -> ParameterSet:
+    """A case on Apache Kafka; each of them takes long, so not all are combined."""
+    return pytest.param("apache-kafka", *case, marks=pytest.mark.kafka)
+
+
+def on_triton(*case: str) -> ParameterSet:
+    """A case whose versions a tritonserver runs."""
+    return pytest.param("embedded", "at-least-once", "Triton", *case, marks=pytest.mark.triton)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +65,18 @@ async def leading(workers) -> list:  # type: ignore[no-untyped-def,type-arg]
                 return found
 
 
-@in_every_delivery_and_on_triton
-@pytest.mark.parametrize("how", ["in the shadow", "at 100 %"])
+@pytest.mark.parametrize(
+    ("broker_kind", "delivery", "site", "how"),
+    [
+        ("embedded", "at-least-once", "own folder", "in the shadow"),
+        ("embedded", "at-least-once", "own folder", "at 100 %"),
+        on_kafka("at-least-once", "own folder", "in the shadow"),
+        on_kafka("transactional", "own folder", "at 100 %"),
+        on_triton("in the shadow"),
+        on_triton("at 100 %"),
+    ],
+    indirect=["broker_kind", "site"],
+)
 async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_minute_by_itself(
     make_shop, running, to_lines, bad, how, delivery, site
 ) -> None:
@@ -90,7 +111,11 @@ async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_min
     assert all(at_ms < ended_ms + 20_000 for at_ms in by_bad)
 
 
-@in_every_delivery
+@pytest.mark.parametrize(
+    ("broker_kind", "delivery"),
+    [("embedded", "at-least-once"), on_kafka("transactional")],
+    indirect=["broker_kind"],
+)
 async def test_the_leading_worker_is_killed_and_the_bad_model_is_still_rolled_back(
     make_shop, running, to_lines, tmp_path, bad, delivery
 ) -> None:

@@ -1,6 +1,7 @@
 """Reading a topic to its present end, while others write to it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -51,3 +52,36 @@ async def test_no_record_is_left_out(job: Job, count: int) -> None:
     found = [record.value async for record in read_topic(Connection(job.servers), job.out)]
 
     assert sorted(found, key=lambda value: int(value or b"")) == [b"%d" % n for n in range(count)]
+
+
+async def written_then_and_later(servers: str, topic: str) -> int:
+    """Twenty batches, some milliseconds without, and five more; the time in between."""
+    producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all")
+    await producer.start()
+    for n in range(20):
+        await producer.send_and_wait(topic, b"%d" % n, partition=0)
+    between_ms = time.time_ns() // 1_000_000 + 20
+    while time.time_ns() // 1_000_000 < between_ms + 20:
+        pass  # the clock goes on
+    for n in range(20, 25):
+        await producer.send_and_wait(topic, b"%d" % n, partition=0)
+    await producer.stop()
+    return between_ms
+
+
+async def reads_from_a_time_on(servers: str, topic: str) -> None:
+    between_ms = await written_then_and_later(servers, topic)
+    connection = Connection(servers)
+
+    async def since(ms: int) -> list[int]:
+        read = read_topic(connection, topic, since_ms=ms)
+        return [int(record.value or b"") async for record in read]
+
+    assert await since(between_ms) == [*range(20, 25)]
+    assert await since(0) == [*range(25)]
+    # The embedded broker knows of no end, and gives all; who reads looks at the times.
+    assert await since(between_ms + 3_600_000) in ([], [*range(25)])
+
+
+async def test_records_before_a_time_are_not_fetched(job: Job) -> None:
+    await reads_from_a_time_on(job.servers, job.out)
