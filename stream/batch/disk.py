@@ -8,6 +8,10 @@ them: reading a record twice does no harm.
 
 A tombstone vanishes from a compacted topic after a day. A database that nobody wrote to for half a
 day is begun anew, so that nothing comes back that was deleted meanwhile.
+
+What is deleted leaves the files with the next step, not with some later compaction: users are
+erased so, and who hears of it may look. It blocks, for as long as RocksDB takes to write the files
+anew that the key lies in.
 """
 
 from __future__ import annotations
@@ -18,7 +22,15 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+from rocksdict import (
+    BlockBasedOptions,
+    BottommostLevelCompaction,
+    Cache,
+    CompactOptions,
+    Options,
+    Rdict,
+    WriteBatch,
+)
 
 from clickpath.errors import ConfigError
 from stream.batch.records import OutputRecord, RawRecord
@@ -33,9 +45,13 @@ _KEPT_VALUES: Final = 2_000
 _CACHE_BYTES: Final = 64 << 20
 _WRITE_BUFFER_BYTES: Final = 4 << 20
 
-#: Keys of values, and the one key beside them.
+#: Keys of values, and the keys beside them; the last is there while deleted values are in files.
 _VALUE: Final = b"k"
 _META: Final = b"m"
+_DELETING: Final = b"d"
+
+#: From so many keys on all files are written anew at once, and not once for each key.
+_MANY_KEYS: Final = 16
 _LAYOUT: Final = struct.Struct(">qq")
 
 
@@ -76,6 +92,9 @@ class DiskStore:
         options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
         options.set_max_background_jobs(1)
         options.set_keep_log_file_num(1)
+        # Begun anew with each change of files: it names the first and last key of each, also of
+        # those that are gone.
+        options.set_max_manifest_file_size(1)
         blocks = BlockBasedOptions()
         blocks.set_block_cache(self._cache)
         blocks.set_bloom_filter(10, False)
@@ -103,8 +122,11 @@ class DiskView(View[V]):
         offset, saved_ms = self._meta()
         if now_ms() - saved_ms > OLDEST_MS:
             self.forget()
-        else:
-            self.begin = offset
+            return
+        self.begin = offset
+        if _DELETING in self._db:
+            # A crash came between; which keys there were is not written down.
+            self._rewrite(())
 
     def _meta(self) -> tuple[int, int]:
         raw = self._db.get(_META)
@@ -207,14 +229,39 @@ class DiskView(View[V]):
 
     def _apply(self, pairs: Sequence[tuple[bytes, bytes | None]], end: int) -> None:
         batch = WriteBatch(raw_mode=True)
+        deleted: list[bytes] = []
         for key, value in pairs:
-            if value is None:
-                batch.delete(_VALUE + key)
-            else:
+            if value is not None:
                 batch.put(_VALUE + key, value)
+                continue
+            batch.delete(_VALUE + key)
+            if _VALUE + key in self._db:
+                deleted.append(_VALUE + key)
+        if deleted:
+            batch.put(_DELETING, b"")
         batch.put(_META, _LAYOUT.pack(end, self._now_ms()))
         self._db.write(batch)
         self.begin = end
+        if deleted:
+            self._rewrite(deleted)
+
+    def _rewrite(self, deleted: Sequence[bytes]) -> None:
+        """Takes what was deleted out of the files: the log, the tables and the list of tables.
+
+        Args:
+            deleted: The keys; none, or many, stand for all there are.
+        """
+        options = CompactOptions()
+        options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+        self._db.flush()
+        if 0 < len(deleted) < _MANY_KEYS:
+            for key in deleted:
+                self._db.compact_range(key, key + b"\0", options)
+        else:
+            self._db.compact_range(None, None, options)
+        self._db.delete(_DELETING)
+        # One more change of files, so that the list that names the old ones goes, too.
+        self._db.flush()
 
     def close(self) -> None:
         """Closes the database; what is in it stays for the next time."""

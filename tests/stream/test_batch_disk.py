@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from rocksdict import Options, Rdict
 
 from clickpath.errors import ConfigError
 from stream.batch.disk import _KEPT_VALUES, DiskStore, DiskView
@@ -138,3 +140,63 @@ async def test_a_restart_on_the_same_disk_reads_only_the_rest_of_the_changelog(
         assert {key: each.count for key, each in again.states().items()} == {
             key: each.count + more.get(key, EMPTY).count for key, each in expected.items()
         }
+
+
+def files_with(folder: Path, text: bytes) -> list[str]:
+    return [each.name for each in folder.rglob("*") if each.is_file() and text in each.read_bytes()]
+
+
+@pytest.mark.parametrize("key", ["a-first", "user-middle", "z-last"])
+def test_what_is_deleted_is_in_no_file_any_more(store: DiskStore, tmp_path: Path, key: str) -> None:
+    view = store.open("changelog", 0, bytes)
+    others = {b"user-%06d" % n: os.urandom(90) for n in range(60_000)}
+
+    def save(values: dict[bytes, bytes | None]) -> None:
+        records = [OutputRecord("changelog", *pair) for pair in values.items()]
+        view.saved(records, view.begin + len(records), unsaved=(), alone=True)
+
+    save(dict(list(others.items())[:30_000]))
+    # Random, so that no compression hides them.
+    lives = [os.urandom(40), os.urandom(40)]
+    save({key.encode(): lives[0]})
+    view._db.flush()
+    save(dict(list(others.items())[30_000:]))
+    save({key.encode(): lives[1]})
+    first, second = (files_with(tmp_path, life) for life in lives)
+    assert [name for name in first if name.endswith(".sst")]
+    assert [name for name in second if name.endswith(".log")]
+
+    save({key.encode(): None})
+    found = [files_with(tmp_path, text) for text in (*lives, key.encode())]
+    assert found == [[], [], []]
+    view.close()
+    again = store.open("changelog", 0, bytes)
+    assert dict(again) == others
+
+
+def test_a_crash_between_a_deletion_and_its_end_is_made_good_at_the_next_start(
+    store: DiskStore, tmp_path: Path
+) -> None:
+    view = store.open("changelog", 0, bytes)
+    view.restored([RawRecord(0, 0, b"canary", b"sings", ()), RawRecord(1, 0, b"b", b"", ())], 2)
+    view.close()
+    # As `_apply` leaves it when the process dies before the files are written anew.
+    raw = Rdict(str(tmp_path / "changelog" / "0"), options=Options(raw_mode=True))
+    raw.delete(b"kcanary")
+    raw.put(b"d", b"")
+    raw.close()
+    assert files_with(tmp_path, b"sings")
+
+    again = store.open("changelog", 0, bytes)
+    assert files_with(tmp_path, b"sings") == files_with(tmp_path, b"canary") == []
+    assert (again.begin, dict(again)) == (2, {b"b": b""})
+
+
+def test_many_deletions_at_once_leave_nothing_either(store: DiskStore, tmp_path: Path) -> None:
+    view = store.open("changelog", 0, bytes)
+    keys = [b"canary-%03d" % n for n in range(200)]
+    view.restored([RawRecord(n, 0, key, b"sings", ()) for n, key in enumerate(keys)], 200)
+    gone = [RawRecord(200 + n, 0, key, None, ()) for n, key in enumerate(keys)]
+    view.restored(gone, 400)
+    assert files_with(tmp_path, b"canary") == files_with(tmp_path, b"sings") == []
+    assert dict(view) == {}
