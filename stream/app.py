@@ -28,6 +28,7 @@ from stream.letters import cut_to_fit
 from stream.metrics import Metrics
 from stream.models.rollout import Rollout
 from stream.models.wiring import make_drift, make_rollout, switching
+from stream.personal_ids import PersonalIds
 from stream.placement import Placement
 from stream.settings import Settings
 from stream.spans import Tracer
@@ -119,6 +120,7 @@ def create_app(
         handler=handler,
         metrics=metrics,
         placement=Placement(app.batch_group.partitions_of),
+        personal_ids=PersonalIds(pseudonyms=bool(settings.pseudonym_key_file)),
         drift=make_drift(settings),
         predictor=predictor,
         rollout=None if versions is None else make_rollout(settings, versions, app, clock),

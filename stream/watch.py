@@ -24,6 +24,7 @@ from stream.handler import Handler, Outcome
 from stream.health import Verdict
 from stream.metrics import Metrics
 from stream.models.rollout import Rollout
+from stream.personal_ids import PersonalIds
 from stream.placement import Placement
 
 Clock = Callable[[], int]
@@ -39,6 +40,7 @@ class Watch:
         handler: What is done with a chunk.
         metrics: What is counted.
         placement: Whether records lie where their key puts them.
+        personal_ids: Whether the shop's ids are refused.
         drift: How far inputs and scores are from what they were in training.
         predictor: The model of the settings; None where there is none.
         rollout: Its part in switching models; None without a model repository.
@@ -53,6 +55,7 @@ class Watch:
     handler: Handler
     metrics: Metrics
     placement: Placement
+    personal_ids: PersonalIds
     drift: DriftOfWorker
     predictor: Predictor | None
     rollout: Rollout | None
@@ -65,6 +68,7 @@ class Watch:
         """Notes what came of a chunk that was begun then, by `time.perf_counter`."""
         self.metrics.count(outcome.tally)
         self.metrics.count_placement(self.placement.look(chunk))
+        self.personal_ids.look(outcome.tally)
         digests = self.handler.digests
         self.drift.after_chunk(digests.model, outcome.outputs, outcome.users, time.monotonic())
         if self.rollout is not None:
@@ -109,8 +113,9 @@ class Watch:
             return Verdict(False, f"no commit for {age_s:.0f} s: does the broker answer?")
         if (why := self._without_model()) is not None:
             return Verdict(False, f"the fallback policy decides: {why}")
-        warning = "" if self.placement.warning is None else f"; warning: {self.placement.warning}"
-        return Verdict(True, f"{len(progress.assignment)} partitions{warning}")
+        warnings = (self.placement.warning, self.personal_ids.warning)
+        said = "".join(f"; warning: {each}" for each in warnings if each is not None)
+        return Verdict(True, f"{len(progress.assignment)} partitions{said}")
 
     def _without_model(self) -> str | None:
         """Why the model was never there; one that has gone since makes nobody unready."""

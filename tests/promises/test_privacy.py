@@ -18,6 +18,7 @@ from clickpath.cli import main
 from clickpath.logs import RawLine
 from clickpath.simulation import START_MS
 from clickpath.wire import click_to_json
+from stream.commands.state import users_on_changelog
 from stream.connection import Connection
 from stream.reading import StoredRecord, read_topic
 from tests.kafka.marks import on_both_brokers
@@ -180,6 +181,48 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     originals = ["--out", str(mended), "--originals"]
     assert await run_command("dlq", "list", *originals, *brokers) == 0
     assert EMAIL in mended.read_text()
+
+
+async def test_a_shop_whose_user_ids_are_e_mail_addresses_is_told_once_and_what_to_do(
+    make_shop, running, tmp_path, monkeypatch, capsys
+) -> None:
+    shop = await make_shop(model="none", session_timeout_s="3")
+    clicks = [
+        replace(each, user_id=f"{each.user_id}@example.com")
+        for each in simulation.simulate(200, 10, seed=1)
+    ]
+    worker = await running(shop)
+    await shop.produce(lines_of(clicks[:100]))
+    await shop.handled(worker)
+    told = "100 of 100 records were refused as dead letters because the id of the user"
+    assert told in await page(worker.pages, "ready")
+    await shop.produce(lines_of(clicks[100:]))
+    await shop.handled(worker)
+    assert "200 of 200 records" in await page(worker.pages, "ready")
+    assert await worker.stop() == 0
+    assert shop.log().count("with CLICKPATH_PSEUDONYM_KEY_FILE set") == 1
+    assert "@example.com" not in shop.log()
+
+    # It does as it is told: nothing is lost.
+    key = tmp_path / "key"
+    key.write_bytes(b"a key that is long enough")
+    sealed = Shop(
+        shop.settings.bootstrap_servers,
+        tmp_path,
+        {**shop.environ, "CLICKPATH_PSEUDONYM_KEY_FILE": str(key)},
+    )
+    for name, value in sealed.environ.items():
+        monkeypatch.setenv(name, value)
+    brokers = ["--bootstrap-servers", shop.settings.bootstrap_servers]
+    assert await run_command("dlq", "redrive", *brokers) == 0, capsys.readouterr().err
+    worker = await running(sealed)
+    sealed.produced = 400
+    await sealed.handled(worker)
+    assert "warning" not in await page(worker.pages, "ready")
+    users = await users_on_changelog(sealed.settings)
+    assert len(users) == len({each.user_id for each in clicks})
+    assert sum(state.path.tip.events for state in users.values()) == len(clicks)
+    assert await worker.stop() == 0
 
 
 def test_produce_with_a_key_sends_pseudonyms_only(tmp_path, monkeypatch, embedded, capsys) -> None:
