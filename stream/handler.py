@@ -15,6 +15,7 @@ that the decision for the newer one has been made.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from clickpath.wire.records import decision_to_json, intervention_to_json
 from clickpath.wire.state import UserState
 from serving.predictor import Predictor
 from stream.batch.records import Chunk, OutputRecord, RawRecord, Unreadable
+from stream.cause import cause_header
 from stream.erasing import receipt_record
 from stream.returned import Returns
 from stream.spans import ChunkTrace, Headers
@@ -150,11 +152,13 @@ class Handler:
         tally = Tally()
         outputs: list[OutputRecord] = []
         work = Work(users, self._encoder.window, self._edge)
-        due = self._read_and_push(chunk, work, outputs, tally, now_ms)
+        forgotten: deque[tuple[int, OutputRecord]] = deque()
+        due = self._read_and_push(chunk, work, outputs, forgotten, tally, now_ms)
         if trace is not None:
             trace.due(each.record for each in due)
         scores, fallback = await self._score(due, tally, trace)
-        self._decide(due, scores, fallback, outputs, tally, trace)
+        self._decide(chunk, due, scores, fallback, outputs, forgotten, tally, trace)
+        outputs += (tombstone for _, tombstone in forgotten)
         return Outcome(outputs, work.states(), tally, tuple(work.erased))
 
     def _read_and_push(
@@ -162,6 +166,7 @@ class Handler:
         chunk: Chunk,
         work: Work,
         outputs: list[OutputRecord],
+        forgotten: deque[tuple[int, OutputRecord]],
         tally: Tally,
         now_ms: int,
     ) -> list[_Due]:
@@ -179,7 +184,9 @@ class Handler:
                 error = record.error if isinstance(record, Unreadable) else refusal
                 request = request_of(record.value, record.headers) if record.headers else None
                 if request is not None:
-                    outputs += self._erase(request, chunk, record, work, now_ms)
+                    outputs.append(self._erase(request, chunk, record, work, now_ms))
+                    if request.step == "erase":
+                        forgotten.append((len(due), self._tombstone(request, chunk, record)))
                     tally.erasures += 1
                     continue
                 tally.dead_letters[error.code] += 1
@@ -221,17 +228,17 @@ class Handler:
 
     def _erase(
         self, request: Request, chunk: Chunk, record: RawRecord, work: Work, now_ms: int
-    ) -> list[OutputRecord]:
+    ) -> OutputRecord:
         """Takes one step of an erasure, and says so."""
         found, events = work.erase(request, record.offset)
-        topics = self._topics
-        receipt = receipt_record(
-            topics.erasures, request, chunk, record, now_ms=now_ms, found=found, events=events
+        return receipt_record(
+            self._topics.erasures, request, chunk, record, now_ms=now_ms, found=found, events=events
         )
-        if request.step == "erase":
-            return [receipt]
-        # Whoever keeps something by the key of a decision forgets it too.
-        return [receipt, OutputRecord(topics.decisions, request.user_id.encode("utf-8"), None)]
+
+    def _tombstone(self, request: Request, chunk: Chunk, record: RawRecord) -> OutputRecord:
+        """For whoever keeps something by the key of a decision; behind those that it is about."""
+        cause = cause_header(chunk.partition, record.offset)
+        return OutputRecord(self._topics.decisions, request.user_id.encode("utf-8"), None, (cause,))
 
     async def _score(
         self, due: Sequence[_Due], tally: Tally, trace: ChunkTrace | None
@@ -268,15 +275,19 @@ class Handler:
 
     def _decide(
         self,
+        chunk: Chunk,
         due: Sequence[_Due],
         scores: Mapping[int, Scores],
         fallback: str | None,
         outputs: list[OutputRecord],
+        forgotten: deque[tuple[int, OutputRecord]],
         tally: Tally,
         trace: ChunkTrace | None,
     ) -> None:
         topics, digests = self._topics, self.digests
         for n, each in enumerate(due):
+            while forgotten and forgotten[0][0] <= n:
+                outputs.append(forgotten.popleft()[1])
             said = scores.get(n)
             decision, each.user.ledger = decide(
                 each.point,
@@ -290,9 +301,9 @@ class Handler:
             tally.decisions[decision.reason] += 1
             if decision.fallback is not None:
                 tally.fallbacks[decision.fallback] += 1
-            outputs.append(
-                OutputRecord(topics.decisions, each.user.key, decision_to_json(decision))
-            )
+            cause = cause_header(chunk.partition, each.record.offset)
+            record = decision_to_json(decision)
+            outputs.append(OutputRecord(topics.decisions, each.user.key, record, (cause,)))
             if decision.kind is not None:
                 tally.interventions[decision.kind] += 1
                 carried = () if trace is None else trace.sent(each.record, decision)

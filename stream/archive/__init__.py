@@ -11,9 +11,11 @@ Rules
 2.  A click is accepted if the worker's `parse` and `push` accept it, with the worker's window, in
     the order of the partition. They run here again, with the users' paths as the state. The present
     that `parse` asks for is the record's own timestamp, so that reading again gives the same rows.
-3.  A decision is archived once. A worker that crashed repeats decisions under their ids; one that
-    is not newer, by event time and event hash, than its user's last one is such a repetition, since
-    decisions are made at the head of a path only.
+3.  A decision is archived once. A worker that crashed repeats decisions under their ids; one whose
+    cause is not behind that of its user's last one, on the topic of clicks, is such a repetition
+    (of an older worker, which names no cause: one that is not newer by event time and event hash).
+    A tombstone says that the user was erased; its own cause is what is kept then, by the mark, so
+    that neither a decision from before nor a tombstone that is repeated begins anything anew.
 4.  Rows are kept in memory up to a limit of bytes, and for a limited time. Then the rows of a
     partition are published, then the states go to the changelogs, then the offsets are committed.
 5.  Publishing: the files are written aside, one at a time; the partition's journal is replaced, in

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 import msgpack
 
-from clickpath.erasure import Request, request_of
+from clickpath.erasure import Request, mark_of, request_of
 from clickpath.errors import BadEvent, StateError
 from clickpath.ids import event_hash
 from clickpath.ledger import EMPTY_LEDGER
@@ -26,11 +26,15 @@ from stream.archive.columns import (
     erasure_row,
 )
 from stream.batch.records import Chunk, RawRecord
+from stream.cause import Cause, cause_of
 from stream.erasing import receipt_of
 
 logger = logging.getLogger(__name__)
 
 Clock = Callable[[], int]
+
+
+UNKNOWN: Final = Cause(-1, -1)
 
 
 class Last(NamedTuple):
@@ -40,11 +44,13 @@ class Last(NamedTuple):
         stamp: Its offset on the decisions topic.
         now_ms: Its event time.
         event: The hash of the event that caused it.
+        cause: The place of that event on the clicks topic; (-1, -1) where the record did not say.
     """
 
     stamp: int
     now_ms: int
     event: int
+    cause: Cause = UNKNOWN
 
 
 NOTHING: Final = Last(-1, -1, -1)
@@ -52,7 +58,8 @@ NOTHING: Final = Last(-1, -1, -1)
 
 def dump_last(last: Last) -> bytes:
     """The bytes of a value of the table of decisions."""
-    packed: bytes = msgpack.packb((1, *last))
+    *numbers, cause = last
+    packed: bytes = msgpack.packb((2, *numbers, *cause))
     return packed
 
 
@@ -63,12 +70,12 @@ def load_last(raw: bytes) -> Last:
         StateError: They are none, or of another version.
     """
     try:
-        version, *numbers = msgpack.unpackb(raw)
-        last = Last(*numbers)
+        version, stamp, now_ms, event, *cause = msgpack.unpackb(raw)
+        last = Last(stamp, now_ms, event, Cause(*cause) if cause else UNKNOWN)
     except (TypeError, ValueError, msgpack.UnpackException) as error:
         raise StateError(f"a stored state of the archive cannot be read: {error}") from error
-    if version != 1:
-        raise StateError(f"a stored state of the archive has version {version}, only 1 is known")
+    if version not in (1, 2):
+        raise StateError(f"a stored state of the archive has version {version}, 2 is the newest")
     return last
 
 
@@ -144,14 +151,25 @@ def read_decisions(
 ) -> tuple[list[Row], dict[bytes, Last | None]]:
     """The rows of the decisions of a chunk that are no repetitions, and their users' new states.
 
-    A record that is no decision is counted, logged with its place, and left out.
+    A record that is no decision is counted, logged with its place, and left out. Of an erased user
+    the place of the request is kept, under the user's mark: what was decided before it, and comes
+    behind the tombstone because a crash repeated it, is not taken for a decision about a new path.
     """
     rows: list[Row] = []
     changed: dict[bytes, Last | None] = {}
+
+    def known(key: bytes) -> Last | None:
+        return changed[key] if key in changed else users.get(key)
+
     for record in chunk.records:
+        cause = cause_of(record.headers) or UNKNOWN
         if record.value is None and record.key is not None:
-            # The user was erased.
-            changed[record.key] = None
+            mark = _mark_key(record.key, cause)
+            last = known(record.key) or known(mark) or NOTHING
+            # A crash repeats tombstones, too: what is known may have come behind this one.
+            if last.cause.partition != cause.partition or last.cause.offset <= cause.offset:
+                changed[record.key] = None
+                changed[mark] = Last(record.offset, -1, -1, cause)
             continue
         origin = _origin(chunk, record)
         try:
@@ -162,18 +180,30 @@ def read_decisions(
             counts["refused"] += 1
             continue
         key = fields.user_id.encode("utf-8")
-        last = (changed[key] if key in changed else users.get(key)) or NOTHING
+        last = known(key) or known(_mark_key(key, cause)) or NOTHING
         if record.offset <= last.stamp:
             counts["skipped"] += 1
             continue
         event = event_hash(fields.event_id)
-        if (fields.now_ms, event) <= (last.now_ms, last.event):
+        if not _is_new(fields.now_ms, event, cause, last):
             counts["repeated"] += 1
             continue
         counts["decisions"] += 1
-        changed[key] = Last(record.offset, fields.now_ms, event)
+        changed[key] = Last(record.offset, fields.now_ms, event, cause)
         rows.append(row)
     return rows, changed
+
+
+def _mark_key(key: bytes, cause: Cause) -> bytes:
+    """Where it is kept that a user was erased in a partition; no user has such a key."""
+    return b"\xff%s:%d" % (mark_of(key.decode("utf-8", "replace")).encode(), cause.partition)
+
+
+def _is_new(now_ms: int, event: int, cause: Cause, last: Last) -> bool:
+    """Whether a decision is not a repetition; an older worker does not say what caused it."""
+    if cause.partition == last.cause.partition and cause is not UNKNOWN:
+        return cause.offset > last.cause.offset
+    return (now_ms, event) > (last.now_ms, last.event)
 
 
 def read_erasures(chunk: Chunk, counts: Counter[str]) -> list[Row]:

@@ -161,7 +161,7 @@ def _messages() -> dict[str, Any]:
             "payload": {"type": "object"},
             "bindings": _KEYED,
         },
-        "decision": _message("Decision", "decision", None, "With all that made it."),
+        "decision": _message("Decision", "decision", "decision-headers", "With all that made it."),
         "intervention": {
             **_message(
                 "Intervention",

@@ -35,6 +35,7 @@ def schemas() -> Mapping[str, Schema]:
         "decision": _decision,
         "dead-letter-headers": _dead_letter_headers,
         "late-headers": _late_headers,
+        "decision-headers": _decision_headers,
         "intervention-headers": _intervention_headers,
         "click-headers": _click_headers,
     }
@@ -293,6 +294,14 @@ def _trace_headers() -> dict[str, Schema]:
         "traceparent": _text("W3C Trace Context.", pattern="^[0-9a-f]{2}-[0-9a-f]{32}-"),
         "tracestate": _text("W3C Trace Context."),
     }
+
+
+def _decision_headers() -> Schema:
+    return _object(
+        "Headers of a decision",
+        "Also of the tombstone that says that its user was erased.",
+        {"clickpath-cause": _text("Partition and offset of the click.", pattern="^[0-9]+:[0-9]+$")},
+    )
 
 
 def _intervention_headers() -> Schema:

@@ -88,8 +88,9 @@ def test_what_the_parser_refuses_the_schema_refuses_too(fault: str) -> None:
 
 def test_every_decision_fits_its_schema(outputs: dict[str, list[OutputRecord]]) -> None:
     decisions = [json.loads(each.value or b"") for each in outputs["decisions"]]
-    for decision in decisions:
+    for record, decision in zip(outputs["decisions"], decisions, strict=True):
         STRICT["decision"].validate(decision)
+        STRICT["decision-headers"].validate(headers_of(record))
     # Of each kind there was one, or the test proves little.
     assert {each["scores"] is None for each in decisions} == {True, False}
     assert {each["intervention"] is None for each in decisions} == {True, False}

@@ -7,28 +7,32 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgpack
 import polars as pl
 import pyarrow as pa
 import pytest
 
 from clickpath import simulation
 from clickpath.encoding import Encoder
+from clickpath.erasure import Request, mark_of, request_to_record
 from clickpath.events import Click, Item
 from clickpath.logs import RawLine
 from clickpath.simulation.faults import shuffled_within, with_broken, with_duplicates
 from clickpath.vocabulary import canonical_action
 from clickpath.window import Window
 from clickpath.wire import click_to_json
+from clickpath.wire.parse import Headers
 from clickpath.wire.records import decision_from_json
 from clickpath.wire.state import UserState, dump_path
 from stream.archive.columns import CLICKS, DECISIONS, Row, batch_of
 from stream.archive.place import Place
-from stream.archive.reader import read_clicks, read_decisions
+from stream.archive.reader import Last, dump_last, load_last, read_clicks, read_decisions
 from stream.archive.shelf import Rows, Shelf, bucket_of
 from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.cause import cause_header
 from stream.replay import Replay, hash_of_users
 from stream.settings import Settings
 from stream.wiring import make_handler
@@ -223,6 +227,110 @@ def test_a_repeated_decision_is_archived_once() -> None:
     assert [row[0] for row in rows] == [json.loads(each or b"")["decision_id"] for each in sent]
     assert again == []
     assert counts == {"decisions": len(sent), "repeated": 60 + len(sent)}
+
+
+def line_of(value: bytes, headers: Headers = ()) -> RawLine:
+    return RawLine(None, value, headers, "")
+
+
+async def decisions_by_record(lines: Iterable[RawLine]) -> list[list[OutputRecord]]:
+    """What lies on the topic of decisions because of each record."""
+    handler = make_handler(SETTINGS, None, Encoder(SETTINGS.window))
+    users: dict[bytes, UserState] = {}
+    sent = []
+    for offset, line in enumerate(lines):
+        record = RawRecord(offset, NOW_MS, line.key, line.value, line.headers)
+        outcome = await handler.handle(Chunk("clicks", 3, [record]), users, NOW_MS)
+        sent.append([each for each in outcome.outputs if each.topic == "decisions"])
+        for key, state in outcome.changes().items():
+            if state is None:
+                del users[key]
+            else:
+                users[key] = state
+    return sent
+
+
+def archived(sent: Sequence[OutputRecord], chunk_size: int) -> list[str]:
+    """The decisions in the archive, in the order in which they came there."""
+    states: dict[bytes, Last] = {}
+    ids: list[str] = []
+    records = [
+        RawRecord(n, NOW_MS + n, each.key, each.value, each.headers) for n, each in enumerate(sent)
+    ]
+    for begin in range(0, len(records), chunk_size):
+        chunk = Chunk("decisions", 3, records[begin : begin + chunk_size])
+        rows, changed = read_decisions(chunk, states, Counter())
+        ids += [row[0] for row in rows]
+        for key, last in changed.items():
+            if last is None:
+                states.pop(key, None)
+            else:
+                states[key] = last
+    return ids
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, 1_000])
+async def test_a_decision_around_an_erasure_is_archived_once_wherever_a_crash_repeats_it(
+    chunk_size: int,
+) -> None:
+    event = {"type": "begin_checkout", "user_id": "u-1"}
+    clicks = [
+        line_of(json.dumps({**event, "event_id": f"e-{n}", "ts_ms": NOW_MS + n}).encode())
+        for n in range(12)
+    ]
+    erase, forget = (
+        line_of(*request_to_record(Request(step, "u-1"))) for step in ("erase", "forget")
+    )
+    # Who comes back does the same again, so that event times go back. Two who erase the user wait
+    # neither for each other nor for a commit.
+    lines = [*clicks[:6], erase, *clicks[:3], forget, erase, forget, *clicks, erase, *clicks]
+    by_record = await decisions_by_record(lines)
+    once = [
+        json.loads(each.value)["decision_id"] for some in by_record for each in some if each.value
+    ]
+    assert len(once) > len(set(once)) == 11
+
+    for killed in range(len(lines) + 1):
+        for committed in range(max(0, killed - 30), killed):
+            sent = [each for some in by_record[:killed] + by_record[committed:] for each in some]
+            assert archived(sent, chunk_size) == once, (committed, killed)
+
+
+def test_of_an_erased_user_the_archive_keeps_the_mark_and_no_id() -> None:
+    request = line_of(*request_to_record(Request("erase", "user-4711")))
+    [tombstone] = asyncio.run(decisions_by_record([request]))
+    record = RawRecord(0, NOW_MS, tombstone[0].key, None, tombstone[0].headers)
+
+    _, changed = read_decisions(Chunk("decisions", 3, [record]), {}, Counter())
+
+    assert changed.pop(b"user-4711") is None
+    [(key, last)] = changed.items()
+    assert key == b"\xff%s:3" % mark_of("user-4711").encode()
+    assert last is not None
+    assert load_last(dump_last(last)) == last
+
+
+def test_a_state_of_an_older_archive_is_read_and_decisions_of_older_workers_are_told_by_time() -> (
+    None
+):
+    _, outputs = replayed(disorderly())
+    sent = [each.value for each in outputs if each.topic == "decisions"]
+    rows, users = read_decisions(chunk_of(sent, "decisions"), {}, Counter())
+    older = {
+        key: load_last(msgpack.packb((1, last.stamp, last.now_ms, last.event)))
+        for key, last in users.items()
+        if last is not None
+    }
+    assert older == users
+
+    counts = Counter[str]()
+    with_cause = [(cause_header(0, n),) for n in range(len(sent))]
+    again = [
+        RawRecord(10_000 + n, NOW_MS, None, value, headers)
+        for n, (value, headers) in enumerate(zip(sent, with_cause, strict=True))
+    ]
+    assert read_decisions(Chunk("decisions", 0, again), older, counts)[0] == []
+    assert counts == {"repeated": len(rows)}
 
 
 def test_what_is_no_decision_is_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,6 +23,7 @@ from clickpath.wire import click_to_json
 from clickpath.wire.state import UserState
 from serving.fake import FakePredictor
 from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.cause import cause_of
 from stream.handler import Handler
 from stream.replay import hash_of_users
 from stream.tally import Tally
@@ -315,6 +316,14 @@ async def test_an_erasure_has_its_place_among_the_clicks_however_they_are_cut_in
         assert [each.key for each in run.on("decisions") if each.value is None] == [
             user_id.encode()
         ]
+        # A tombstone lies behind the decisions that it is about, and before all others.
+        about = [each for each in run.on("decisions") if each.key == user_id.encode()]
+        causes = [cause_of(each.headers) for each in about]
+        assert causes == sorted(causes)
+        assert [cause for each, cause in zip(about, causes, strict=True) if each.value is None] == [
+            (3, 1_000)
+        ]
+        assert 0 < causes.index((3, 1_000)) < len(causes) - 1
     assert runs[0].users == runs[1].users == runs[2].users
 
 
