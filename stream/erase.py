@@ -19,6 +19,9 @@ from stream.settings import Settings
 
 _LOOK_S: Final = 0.2
 
+#: What a broker says of a setting of milliseconds that is not set.
+_NO_LIMIT: Final = str((1 << 63) - 1)
+
 #: How long receipts are waited for after the requests are committed.
 _RECEIPTS_S: Final = 15.0
 
@@ -121,7 +124,10 @@ async def _committed(
 
 
 async def kept_elsewhere(settings: Settings) -> dict[str, Any]:
-    """How long, in milliseconds, the topics keep what was written before; null for ever."""
+    """How long, in milliseconds, the topics keep what was written before; null for ever.
+
+    Of the states it is how long the broker may wait until it compacts them.
+    """
     topics = settings.topics
     names = [name for name in topics.configs() if name not in (topics.models, topics.erasures)]
     admin = AIOKafkaAdminClient(**settings.connection.client_arguments())
@@ -129,10 +135,11 @@ async def kept_elsewhere(settings: Settings) -> dict[str, Any]:
     async with started(admin, settings.connection):
         known = set(await admin.list_topics())
         for name in names:
-            if name in known and name != topics.changelog:
+            if name in known:
                 asked = ConfigResource(ConfigResourceType.TOPIC, name)
                 [answer] = await admin.describe_configs([asked])
                 [(_, _, _, _, entries)] = answer.resources
-                found = {key: value for key, value, *_ in entries}.get("retention.ms")
-                kept[name] = None if found in (None, "-1") else int(found)
+                setting = "max.compaction.lag.ms" if name == topics.changelog else "retention.ms"
+                found = {key: value for key, value, *_ in entries}.get(setting)
+                kept[name] = None if found in (None, "-1", _NO_LIMIT) else int(found)
     return kept

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from clickpath.errors import ConfigError
 from clickpath.policy import KINDS
 
 _DAY_MS = 24 * 3600 * 1000
+
+#: States: a broker left alone may keep the old ones for as long as nobody writes much.
+COMPACTED: Final = {"cleanup.policy": "compact", "max.compaction.lag.ms": str(_DAY_MS)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ class Topics:
             **{self.of_kind(kind): keep for kind in kinds},
             self.dead_letter: large,
             self.late: large,
-            self.changelog: {"cleanup.policy": "compact", "max.message.bytes": large_bytes},
+            self.changelog: {**COMPACTED, "max.message.bytes": large_bytes},
             self.models: {"cleanup.policy": "compact"},
             self.erasures: {"cleanup.policy": "compact"},
         }

@@ -10,6 +10,7 @@ from clickpath.errors import UsageError
 from stream.broker import TopicSpec, create_topics
 from stream.connection import Connection
 from stream.refusals import started
+from stream.topics import COMPACTED
 
 
 async def create_changelogs(connection: Connection, changelogs: Mapping[str, str]) -> None:
@@ -38,7 +39,7 @@ async def create_changelogs(connection: Connection, changelogs: Mapping[str, str
                 partitions=len(copies[topic]),
                 # As safe as the topic that it follows.
                 replication=max(len(each["replicas"]) for each in copies[topic]),
-                config={"cleanup.policy": "compact"},
+                config=COMPACTED,
             )
             for name, topic in changelogs.items()
         },
