@@ -1,18 +1,20 @@
 """`make chaos`: kills workers under load, again and again, and compares with one process.
 
     make chaos KILLS=50 MODE=transactional BROKER=apache-kafka
+    make chaos ARGS="--standby --store rocksdb"
 
-The last line is one JSON object:
+With `--standby` two workers stand by for each other; one of them is killed, the other takes its
+partitions over, and a new one joins. The last line is one JSON object:
 
-    broker, mode, kills, events, interventions   what was done
+    broker, mode, standby, store, kills, events, interventions   what was done
     not_decided     interventions that one process does not send
     lost            interventions that one process sends and the workers did not
     double          causes with more than one intervention id
     raw_duplicates  records of interventions beyond the first of an id, as read-committed reads them
     state_equal     whether all users' states are those of one process, byte for byte
     recovery_s_p50, recovery_s_max
-                    from a kill to the next worker's states recovered and partitions assigned, with
-                    the session timeout that the group waits for the killed one
+                    from a kill to all partitions assigned and their states recovered, with the
+                    session timeout that the group waits for the killed one
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from clickpath import simulation
 from clickpath.errors import FatalError
 from stream.broker import EmbeddedBroker
 from tests.kafka.apache import ApacheKafka, Missing
-from tests.promises.shop import Oracle, Shop, lines_of, names_of_its_own, until_handled
+from tests.kafka.crews import Crew, Lone, Pair
+from tests.promises.shop import Oracle, Shop, lines_of, names_of_its_own
 
 #: Silence after which the group gives the partitions of a worker away.
 SESSION_S = 3
@@ -52,15 +55,21 @@ def main(argv: Sequence[str]) -> int:
         "--mode", choices=["at-least-once", "transactional"], default="at-least-once"
     )
     arguments.add_argument("--broker", choices=["apache-kafka", "embedded"], default="apache-kafka")
+    arguments.add_argument("--standby", action="store_true")
+    arguments.add_argument("--store", choices=["memory", "rocksdb"], help="with --standby")
     arguments.add_argument("--events-per-kill", type=int, default=1_500)
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args(argv)
     if options.broker == "embedded" and options.mode == "transactional":
         arguments.error("the embedded broker has no transactions")
+    if options.store and not options.standby:
+        arguments.error("--store is for --standby; CLICKPATH_STORE for one worker at a time")
     with _broker(options.broker) as broker, tempfile.TemporaryDirectory() as folder:
-        shop = Shop(broker.bootstrap_servers, Path(folder), environ_of(options.mode))
-        found = asyncio.run(_chaos(shop, options.kills, options.events_per_kill, options.seed))
-    print(json.dumps({"broker": options.broker, "mode": options.mode, **found}))
+        shop = Shop(broker.bootstrap_servers, Path(folder), _environ(options, folder))
+        crew = Pair(shop, Path(folder)) if options.standby else Lone(shop)
+        found = asyncio.run(_chaos(shop, crew, options))
+    said = {each: getattr(options, each) for each in ("broker", "mode", "standby", "store")}
+    print(json.dumps({**said, **found}))
     return int(not kept(options.mode, found))
 
 
@@ -76,6 +85,15 @@ def environ_of(mode: str) -> dict[str, str]:
     }
 
 
+def _environ(options: argparse.Namespace, folder: str) -> dict[str, str]:
+    environ = environ_of(options.mode)
+    if options.standby:
+        environ["CLICKPATH_STANDBY_REPLICAS"] = "1"
+    if options.store == "rocksdb":
+        environ |= {"CLICKPATH_STORE": "rocksdb", "CLICKPATH_STORE_DIR": f"{folder}/states"}
+    return environ
+
+
 def kept(mode: str, found: Mapping[str, Any]) -> bool:
     """Whether every promise was kept."""
     wrong = found["lost"] or found["not_decided"] or found["double"] or not found["state_equal"]
@@ -86,41 +104,39 @@ def _broker(kind: str) -> EmbeddedBroker | ApacheKafka:
     return EmbeddedBroker() if kind == "embedded" else ApacheKafka()
 
 
-async def _chaos(shop: Shop, kills: int, events_per_kill: int, seed: int) -> dict[str, Any]:
+async def _chaos(shop: Shop, crew: Crew, options: argparse.Namespace) -> dict[str, Any]:
     await shop.create_topics()
+    kills, events_per_kill = options.kills, options.events_per_kill
     events = (kills + 1) * events_per_kill
-    lines = lines_of(simulation.simulate(events, max(50, events // 20), seed=seed))
+    lines = lines_of(simulation.simulate(events, max(50, events // 20), seed=options.seed))
     expected = await Oracle(shop.settings).replay(lines)
-    luck = random.Random(seed)
+    luck = random.Random(options.seed)
     recoveries: list[float] = []
-    worker = shop.worker()
-    await worker.start()
-    await worker.wait_ready(120)
     behind = 0
     try:
+        await crew.start()
         for kill in range(kills):
             part = lines[kill * events_per_kill : (kill + 1) * events_per_kill]
             producing = asyncio.create_task(shop.produce(part, events_per_s=events_per_kill))
-            await until_handled(worker, behind + luck.uniform(0.05, 0.9) * len(part))
-            await worker.kill()
+            await crew.handled(luck.uniform(0.05, 0.9) * len(part), behind)
+            await crew.kill()
             killed_s = time.monotonic()
             await producing
             behind = shop.produced - await shop.committed()
-            worker = shop.worker()
-            await worker.start()
-            await worker.wait_ready(120)
+            await crew.taken_over()
             recoveries.append(time.monotonic() - killed_s)
             print(
                 f"kill {kill + 1} of {kills}: {behind} events uncommitted, "
                 f"ready again after {recoveries[-1]:.1f} s",
                 file=sys.stderr,
             )
+            await crew.complete()
         await shop.produce(lines[kills * events_per_kill :])
-        await shop.handled(worker, timeout_s=600)
-        if await worker.stop() != 0:
-            raise FatalError(f"the last worker did not stop in order\n{worker.log_tail(40)}")
+        await shop.handled(await crew.complete(), timeout_s=600)
+        if any(codes := await crew.stop()):
+            raise FatalError(f"a worker did not stop in order: {codes}\n{shop.log()[-4000:]}")
     finally:
-        await worker.kill()
+        await crew.end()
     return {"kills": kills, "events": len(lines), **await compared(shop, expected, recoveries)}
 
 

@@ -109,10 +109,13 @@ def main(argv: Sequence[str]) -> int:
         "--mode", choices=["at-least-once", "transactional"], default="at-least-once"
     )
     arguments.add_argument("--events-per-s", type=int, default=200)
+    arguments.add_argument("--standby-replicas", type=int, default=0)
     arguments.add_argument("--seed", type=int, default=1)
     options = arguments.parse_args(argv)
     with ApacheKafka() as broker, tempfile.TemporaryDirectory() as folder:
-        shop = Shop(broker.bootstrap_servers, Path(folder), environ_of(options.mode))
+        environ = environ_of(options.mode)
+        environ["CLICKPATH_STANDBY_REPLICAS"] = str(options.standby_replicas)
+        shop = Shop(broker.bootstrap_servers, Path(folder), environ)
         found = asyncio.run(_joins(shop, options))
     print(json.dumps({"broker": "apache-kafka", "mode": options.mode, **found}))
     return int(not kept(options.mode, found))
@@ -158,6 +161,7 @@ async def _joins(shop: Shop, options: argparse.Namespace) -> dict[str, Any]:
         **{f"{kind}s": crew.changes[kind] for kind in ("join", "leave", "kill", "sleep")},
         "seconds": round(seconds, 1),
         "session_timeout_s": SESSION_S,
+        "standby_replicas": options.standby_replicas,
         "events": len(lines),
         **await compared(shop, expected, recoveries),
     }
