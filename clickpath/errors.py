@@ -14,6 +14,7 @@
         |-- ConfigError       wrong settings or policy file
         |-- ModelMismatch     the model does not fit the encoder or its own card
         `-- StateError        a stored state cannot be read
+            `-- NewerVersion  a newer release wrote it
 """
 
 from __future__ import annotations
@@ -120,3 +121,7 @@ class ModelMismatch(FatalError):
 
 class StateError(FatalError):
     """A stored state that this version cannot read."""
+
+
+class NewerVersion(StateError):
+    """A record of a newer release; to pass over it, or to write in its place, would lose it."""

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from clickpath.erasure import Request, mark_of
-from clickpath.errors import StateError
 from stream.batch.records import Chunk, OutputRecord, RawRecord
+from stream.misfits import misfit
 
 _Count = Annotated[int, Field(ge=0)]
 
@@ -62,9 +62,10 @@ def receipt_of(raw: Any) -> Receipt:
     """The receipt in the bytes of a record.
 
     Raises:
+        NewerVersion: A newer release wrote it.
         StateError: They are none.
     """
     try:
         return Receipt.model_validate_json(raw or b"")
     except ValidationError as error:
-        raise StateError(f"this is no receipt of an erasure: {error.errors()[0]['msg']}") from error
+        raise misfit("receipt of an erasure", 1, error) from error

@@ -103,6 +103,8 @@ class Watch:
         progress = self.app.progress
         if self.app.crashed:
             return Verdict(False, "the worker has crashed and is stopping")
+        if self.rollout is not None and self.rollout.ended:
+            return Verdict(False, "models are not followed any more")
         if progress.missing:
             return Verdict(False, f"there is no topic {', '.join(sorted(progress.missing))}")
         if not progress.recovered:

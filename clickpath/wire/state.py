@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from clickpath.errors import StateError
+from clickpath.errors import NewerVersion, StateError
 from clickpath.ledger import EMPTY_LEDGER, Ledger, Sent
 from clickpath.steps import Line, Step
 from clickpath.summary import NO_ABSENCE, Summary
@@ -137,9 +137,11 @@ def _upgraded(
     while fields[0] != current:
         upgrade = upgrades.get(fields[0])
         if upgrade is None:
-            raise StateError(
-                f"a stored {what} state has schema version {fields[0]}; this program reads up to "
-                f"{current}"
+            said = f"a stored {what} state has schema version {fields[0]}; this program reads"
+            if fields[0] < current:
+                raise StateError(f"{said} none before {current}")
+            raise NewerVersion(
+                f"{said} up to {current}: a newer release wrote it, and has to go on"
             )
         fields = upgrade(fields)
     return fields

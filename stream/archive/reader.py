@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgpack
 
 from clickpath.erasure import Request, mark_of, request_of
-from clickpath.errors import BadEvent, StateError
+from clickpath.errors import BadEvent, NewerVersion, StateError
 from clickpath.ids import event_hash
 from clickpath.ledger import EMPTY_LEDGER
 from clickpath.pseudonym import Edge, behind, open_edge
@@ -70,13 +70,15 @@ def load_last(raw: bytes) -> Last:
         StateError: They are none, or of another version.
     """
     try:
-        version, stamp, now_ms, event, *cause = msgpack.unpackb(raw)
-        last = Last(stamp, now_ms, event, Cause(*cause) if cause else UNKNOWN)
+        version, *fields = msgpack.unpackb(raw)
+        if version not in (1, 2):
+            raise NewerVersion(
+                f"a stored state of the archive has version {version}, 2 is the newest"
+            )
+        stamp, now_ms, event, *cause = fields
+        return Last(stamp, now_ms, event, Cause(*cause) if cause else UNKNOWN)
     except (TypeError, ValueError, msgpack.UnpackException) as error:
         raise StateError(f"a stored state of the archive cannot be read: {error}") from error
-    if version not in (1, 2):
-        raise StateError(f"a stored state of the archive has version {version}, 2 is the newest")
-    return last
 
 
 def read_clicks(
@@ -207,12 +209,19 @@ def _is_new(now_ms: int, event: int, cause: Cause, last: Last) -> bool:
 
 
 def read_erasures(chunk: Chunk, counts: Counter[str]) -> list[Row]:
-    """The rows of the receipts of a chunk."""
+    """The rows of the receipts of a chunk.
+
+    Raises:
+        NewerVersion: A newer release erased somebody.
+    """
     rows: list[Row] = []
     for record in chunk.records:
         origin = _origin(chunk, record)
         try:
             receipt = receipt_of(record.value)
+        except NewerVersion:
+            # Who was erased must not stay in the archive.
+            raise
         except StateError as error:
             logger.warning("%s[%d], offset %d: %s", *origin[1:], error)
             counts["refused"] += 1

@@ -23,8 +23,8 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from clickpath.errors import StateError
 from clickpath.ids import derived_event_id
+from stream.misfits import misfit
 
 ACTIVE_KEY: Final = b"active"
 
@@ -253,16 +253,13 @@ def standing_from_json(raw: bytes) -> Standing:
     """The standing in the bytes of a record.
 
     Raises:
+        NewerVersion: A newer release wrote it.
         StateError: They are none.
     """
     try:
         return Standing.model_validate_json(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole of it"
-        raise StateError(f"this is no record of the active model: {place}: {first['msg']}") from (
-            error
-        )
+        raise misfit("record of the active model", 1, error) from error
 
 
 def to_json(record: BaseModel) -> bytes:

@@ -25,7 +25,7 @@ from typing import Final
 from aiokafka.errors import KafkaError
 
 from clickpath.encoding import Encoder
-from clickpath.errors import FatalError, PredictorError
+from clickpath.errors import FatalError, NewerVersion, PredictorError
 from clickpath.policy import Policy
 from serving.late import LatePredictor
 from serving.predictor import Predictor
@@ -326,4 +326,9 @@ class Rollout:
 
 def _tell(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.critical("the models topic is not followed any more: %r", error, exc_info=error)
+        said = isinstance(error, NewerVersion)
+        logger.critical(
+            "the models topic is not followed any more: %s",
+            error if said else repr(error),
+            exc_info=None if said else error,
+        )

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from clickpath.errors import StateError, UsageError
+from clickpath.errors import NewerVersion, StateError, UsageError
 from stream.batch.reader import RawReader
 from stream.models.evidence import Evidence, added
 from stream.models.record import ACTIVE_KEY, Standing, standing_from_json
@@ -61,7 +61,11 @@ class Known:
         self.outdated = False
 
     def take(self, key: bytes | None, value: bytes | None) -> None:
-        """Takes the next record; one that cannot be read is logged and passed over."""
+        """Takes the next record; one that cannot be read is logged and passed over.
+
+        Raises:
+            NewerVersion: A newer release says which model decides.
+        """
         if key is None:
             return
         try:
@@ -77,6 +81,8 @@ class Known:
                     self.reports.pop(key, None)
                 else:
                     self.reports[key] = Report.model_validate_json(value)
+        except NewerVersion:
+            raise
         except (StateError, ValidationError) as error:
             logger.error("a record on the models topic is passed over: %s", error)
 
