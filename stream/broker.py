@@ -26,6 +26,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from clickpath.errors import UsageError
+from stream.clients import Admin
 from stream.connection import Connection
 from stream.refusals import started
 
@@ -218,7 +219,7 @@ async def create_topics(
         Denied: The user may not make them.
         KafkaError: The broker refused one, or does not list all of them in time.
     """
-    async with started(AIOKafkaAdminClient(**connection.client_arguments()), connection) as admin:
+    async with started(Admin(**connection.client_arguments()), connection) as admin:
         try:
             async with asyncio.timeout(timeout_s):
                 known = set(await admin.list_topics())

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka import TopicPartition
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from clickpath.erasure import Request, Step, mark_of, request_to_record
 from clickpath.errors import FatalError, UsageError
+from stream.clients import Admin, Consumer, Producer
 from stream.erasing import Receipt, receipt_of
 from stream.reading import read_topic
 from stream.refusals import started
@@ -76,7 +76,7 @@ async def _receipts(
 async def _ask(settings: Settings, request: Request) -> dict[TopicPartition, int]:
     """Sends a request to each partition of the clicks; where it lies."""
     value, headers = request_to_record(request)
-    producer = AIOKafkaProducer(**settings.connection.client_arguments(), acks="all")
+    producer = Producer(**settings.connection.client_arguments(), acks="all")
     async with started(producer, settings.connection):
         cluster = await producer.client.fetch_all_metadata()
         for topic in (settings.clicks_topic, settings.erasures_topic):
@@ -98,7 +98,7 @@ async def _committed(
     settings: Settings, offsets: Mapping[TopicPartition, int], step: Step, timeout_s: float
 ) -> None:
     """Waits until the workers have committed everything up to these offsets, states included."""
-    consumer = AIOKafkaConsumer(
+    consumer = Consumer(
         **settings.connection.client_arguments(),
         group_id=settings.app_id,
         enable_auto_commit=False,
@@ -130,7 +130,7 @@ async def kept_elsewhere(settings: Settings) -> dict[str, Any]:
     """
     topics = settings.topics
     names = [name for name in topics.configs() if name not in (topics.models, topics.erasures)]
-    admin = AIOKafkaAdminClient(**settings.connection.client_arguments())
+    admin = Admin(**settings.connection.client_arguments())
     kept: dict[str, Any] = {}
     async with started(admin, settings.connection):
         known = set(await admin.list_topics())

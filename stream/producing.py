@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaError
 
 from clickpath.errors import UsageError
 from clickpath.logs import RawLine
+from stream.clients import Producer
 from stream.connection import Connection
 from stream.refusals import denied, started
 
@@ -43,7 +44,7 @@ async def produce(
         Denied: The user may not write there.
         UsageError: The broker refuses a record.
     """
-    producer = AIOKafkaProducer(
+    producer = Producer(
         **connection.client_arguments(),
         acks="all",
         enable_idempotence=False,  # the embedded broker has none; event ids make repeats harmless

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from clickpath.errors import StateError, UsageError
 from stream.batch.reader import RawReader
 from stream.batch.records import RawRecord, Unreadable
+from stream.clients import Consumer
 from stream.connection import Connection
 from stream.refusals import started
 
@@ -35,7 +36,7 @@ class StoredRecord(NamedTuple):
 
 
 def _consumer(connection: Connection) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
+    return Consumer(
         **connection.client_arguments(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",

@@ -23,6 +23,7 @@ from clickpath.events import MAX_TS_MS
 from clickpath.wire import parse
 from stream.batch.reader import RawReader
 from stream.batch.records import RawRecord, Unreadable
+from stream.clients import Consumer, Producer
 from stream.connection import Connection
 from stream.refusals import started
 
@@ -79,7 +80,7 @@ async def repartition(
     """
     if source == target:
         raise UsageError(f"{source} cannot be copied to itself; make another topic for the copy")
-    consumer = AIOKafkaConsumer(
+    consumer = Consumer(
         **connection.client_arguments(),
         group_id=group,
         enable_auto_commit=False,
@@ -87,7 +88,7 @@ async def repartition(
         isolation_level="read_committed",
         max_partition_fetch_bytes=_MAX_REQUEST_BYTES,
     )
-    producer = AIOKafkaProducer(
+    producer = Producer(
         **connection.client_arguments(),
         acks="all",
         linger_ms=20,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aiokafka.admin import AIOKafkaAdminClient
-
 from clickpath.errors import UsageError
 from stream.broker import TopicSpec, create_topics
+from stream.clients import Admin
 from stream.connection import Connection
 from stream.refusals import started
 from stream.topics import COMPACTED
@@ -25,7 +24,7 @@ async def create_changelogs(connection: Connection, changelogs: Mapping[str, str
         Denied: The user may not make them.
         UsageError: A topic that is to be followed does not exist.
     """
-    async with started(AIOKafkaAdminClient(**connection.client_arguments()), connection) as admin:
+    async with started(Admin(**connection.client_arguments()), connection) as admin:
         known = set(await admin.list_topics())
         for topic in changelogs.values():
             if topic not in known:

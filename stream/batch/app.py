@@ -24,6 +24,7 @@ from stream.batch.table import KeyedTable
 from stream.batch.transactions import Transactions
 from stream.batch.transport import BatchProducer, BatchTransport
 from stream.batch.view import Store
+from stream.clients import Consumer, Producer
 from stream.connection import Connection
 
 V = TypeVar("V")
@@ -196,7 +197,7 @@ class BatchApp(faust.App):
     def transactional_producer(self, transactional_id: str) -> AIOKafkaProducer:
         """Makes an unstarted producer for transactions; ids begin with the application's."""
         conf = self.conf
-        return AIOKafkaProducer(
+        return Producer(
             **self.client_settings(),
             transactional_id=f"{conf.id}-{transactional_id}",
             linger_ms=int(conf.producer_linger * 1000),
@@ -214,7 +215,7 @@ class BatchApp(faust.App):
 
     def plain_consumer(self, auto_offset_reset: str = "earliest") -> AIOKafkaConsumer:
         """Makes an unstarted consumer without a group, to read topics from their beginning."""
-        return AIOKafkaConsumer(
+        return Consumer(
             **self.client_settings(),
             enable_auto_commit=False,
             auto_offset_reset=auto_offset_reset,

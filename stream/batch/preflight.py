@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     KafkaError,
@@ -20,6 +19,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from clickpath.errors import ConfigError
 from stream.batch.group import ChangelogMismatch
+from stream.clients import Admin
 from stream.refusals import Denied, Unreachable, started
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def check_broker(app: BatchApp, topics: Iterable[str] = ()) -> None:
         NoTransactions: The broker has none.
         KafkaError: The broker refuses to answer.
     """
-    async with started(AIOKafkaAdminClient(**app.client_settings()), app.connection) as admin:
+    async with started(Admin(**app.client_settings()), app.connection) as admin:
         await until_brokers_are_named(admin._client, app.connection.bootstrap_servers)
         if app.transactional:
             await _check_transactions(admin, app)

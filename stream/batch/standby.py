@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
 
 from stream.batch.aside import Aside
 from stream.batch.progress import BatchProgress, StandbyProgress
@@ -111,6 +111,9 @@ class Standbys:
     async def _read(self, consumer: AIOKafkaConsumer, reader: RawReader) -> None:
         """Takes one chunk over, or waits a moment for one."""
         taken = reader.take(self._wanted.keys(), _CHUNK_RECORDS)
+        if reader.unreadable is not None:
+            # The view stays before it, and whoever restores it comes to the same place.
+            raise CorruptRecordException(str(reader.unreadable.error))
         for each, aside in self._wanted.items():
             heard_ms = consumer.last_poll_timestamp(each)
             if heard_ms is not None and not aside.heard(each.partition, heard_ms):
@@ -125,7 +128,8 @@ class Standbys:
             view.restored(records, records[-1].offset + 1)
         self._tell(reader)
         if taken is None:
-            await reader.wait(_WAIT_S)
+            if not await reader.mend():
+                await reader.wait(_WAIT_S)
         else:
             # Half of the time, when there is much to read, is left to the partitions that are ours.
             await asyncio.sleep(time.monotonic() - begun)

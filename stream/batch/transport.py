@@ -25,6 +25,7 @@ from mode import Service
 from mode.utils.futures import maybe_async
 
 from stream.batch.group import Group
+from stream.clients import Consumer, Producer
 
 if TYPE_CHECKING:
     from stream.batch.app import BatchApp
@@ -101,7 +102,7 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
         # Always Faust's assignor: it is sticky and keeps topics with one number of partitions
         # together, which aiokafka's round robin does not.
         self._assignor = app.assignor
-        consumer = AIOKafkaConsumer(
+        consumer = Consumer(
             **app.client_settings(),
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
@@ -239,6 +240,10 @@ class BatchProducer(driver.Producer):
     def client(self) -> aiokafka.AIOKafkaProducer:
         """The aiokafka producer; there is one once the worker started."""
         return self._ensure_producer()
+
+    @property
+    def _producer_type(self) -> type[aiokafka.AIOKafkaProducer]:
+        return Producer
 
     def _settings_extra(self) -> Mapping[str, Any]:
         app = cast("BatchApp", self.app)

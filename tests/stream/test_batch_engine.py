@@ -7,12 +7,14 @@ import logging
 from collections.abc import AsyncIterator
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from stream.batch.app import batch_app
 from stream.batch.records import Chunk
 from stream.connection import Connection
 from tests.stream.counting import (
     EMPTY,
+    PARTITIONS,
     SESSION_S,
     Job,
     Worker,
@@ -262,3 +264,33 @@ def test_the_agent_of_a_batch_topic_is_one_and_has_a_name(store_kind: str) -> No
         app.agent(clicks, name="clicks", concurrency=2)
     with pytest.raises(ValueError, match="exists already"):
         app.topic("clicks", batch=True)
+
+
+async def test_a_partition_with_nearly_all_records_holds_no_other_one_up(job: Job) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=job.servers, acks="all", max_batch_size=32 << 10)
+    await producer.start()
+    # Three of four partitions get one record for a thousand of the first, and get it last.
+    hot, rest = 30_000, 30
+    for number in range(hot):
+        await producer.send(job.topic, b"record-%d" % number, key=b"robot", partition=0)
+    for number in range(rest):
+        for partition in range(1, PARTITIONS):
+            await producer.send(job.topic, b"record", key=b"u-%d" % number, partition=partition)
+    await producer.flush()
+    await producer.stop()
+
+    lags: list[dict[int, int]] = []
+
+    async def look(chunk: Chunk) -> None:
+        parts = worker.app.progress.partitions
+        lags.append({number: part.lag_events for (_, number), part in parts.items()})
+
+    worker = counting_app(job, fetch_bytes=32 << 10, around=look)
+    async with running(worker):
+        await until(lambda: len(worker.processed) == hot + 3 * rest, "everything is processed")
+
+    order = [partition for partition, _ in worker.processed]
+    last = max(place for place, partition in enumerate(order) if partition != 0)
+    assert last < len(order) / 2, "the others waited for the hot one"
+    # While it goes on, the hot one alone has a lag.
+    assert any(each[0] > hot / 4 and sum(each.values()) == each[0] for each in lags)

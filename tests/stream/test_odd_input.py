@@ -52,3 +52,42 @@ async def test_a_clock_that_jumped_ahead_makes_late_what_follows_of_that_user_al
     assert run.tally.dead_letters == {"future_timestamp": 1}
     assert run.tally.late == sum(each.user_id == first.user_id for each in others) > 0
     assert run.tally.accepted == 1 + len(others) - run.tally.late
+
+
+async def test_a_clock_that_jumped_back_makes_late_what_is_behind_the_bound_and_nothing_else() -> (
+    None
+):
+    first, *others = list(simulation.simulate(400, 8, seed=3))
+    back_ms = WINDOW.lateness_ms + 1
+    newest = others[-1]
+    behind = replace(newest, event_id="behind", ts_ms=newest.ts_ms - back_ms)
+    within = replace(newest, event_id="within", ts_ms=newest.ts_ms - back_ms + 1)
+    run = Run(handler_with(None))
+    sent = [click_to_json(each) for each in (first, *others, behind, within)]
+    await run.feed(records_of(sent), 100)
+
+    assert run.tally.late == 1
+    assert [each.value for each in run.on("clicks.late")] == [click_to_json(behind)]
+    assert run.tally.accepted == len(sent) - 1
+
+
+async def test_the_clock_of_a_worker_decides_nothing_but_what_is_ahead_of_it() -> None:
+    clicks = list(simulation.simulate(600, 12, seed=3))
+    sent = records_of([click_to_json(each) for each in clicks])
+    now_ms = clicks[-1].ts_ms
+    right, ahead, behind = (
+        Run(handler_with(None), now_ms + days * 24 * HOUR_MS) for days in (0, 400, -2)
+    )
+    for run in (right, ahead, behind):
+        await run.feed(sent, 100)
+    assert (ahead.outputs, ahead.users) == (right.outputs, right.users)
+
+    # A clock that is too slow gives back what seems to be of the future; it comes again by `dlq`.
+    refused = behind.tally.dead_letters["future_timestamp"]
+    assert refused == behind.tally.dead_letters.total() > 0
+    behind.now_ms = now_ms
+    again = [each.value or b"" for each in behind.on("clicks.dead-letter")]
+    await behind.feed(records_of(again, first_offset=len(sent)), 100)
+    assert behind.tally.accepted == len(clicks)
+    paths = {user: state.path for user, state in right.users.items()}
+    assert {user: state.path for user, state in behind.users.items()} == paths

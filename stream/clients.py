@@ -1,0 +1,61 @@
+"""aiokafka's clients as all of the product uses them: a cancelled start leaves nothing open.
+
+`AIOKafkaClient.bootstrap` (aiokafka 0.14.0, client.py, line 218) asks its first broker over a
+connection that only a local name knows, and closes it after an error of Kafka's or a timeout. When
+the start is cancelled while that answer is on its way, nobody closes the connection until it is
+garbage, which Python warns of. So a cancelled start is followed down to there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+
+_BOOTSTRAP: Final = AIOKafkaClient.bootstrap.__code__
+
+
+class Consumer(AIOKafkaConsumer):
+    """A consumer."""
+
+    async def start(self) -> None:
+        """Connects, and joins its group."""
+        try:
+            await super().start()
+        except asyncio.CancelledError as error:
+            _close_what_is_open(error)
+            raise
+
+
+class Producer(AIOKafkaProducer):
+    """A producer."""
+
+    async def start(self) -> None:
+        """Connects."""
+        try:
+            await super().start()
+        except asyncio.CancelledError as error:
+            _close_what_is_open(error)
+            raise
+
+
+class Admin(AIOKafkaAdminClient):
+    """A client for topics and settings."""
+
+    async def start(self) -> None:
+        """Connects."""
+        try:
+            await super().start()
+        except asyncio.CancelledError as error:
+            _close_what_is_open(error)
+            raise
+
+
+def _close_what_is_open(cancelled: BaseException) -> None:
+    for frame, _ in traceback.walk_tb(cancelled.__traceback__):
+        if frame.f_code is _BOOTSTRAP and (left := frame.f_locals.get("bootstrap_conn")):
+            left.close()
