@@ -23,6 +23,7 @@ from stream.models.record import ACTIVE_KEY, Guards, Plan, begun, to_json
 from stream.models.rollout import Rollout
 from stream.models.topic import Follower, Known
 from stream.models.wiring import make_drift
+from stream.personal_ids import PersonalIds
 from stream.placement import Placement
 from stream.settings import Settings
 from stream.watch import Watch
@@ -107,6 +108,7 @@ def watch_of(worker: Worker, rollout: Rollout) -> Watch:
         handler=worker.handler,
         metrics=worker.metrics,
         placement=Placement(lambda _: 0),
+        personal_ids=PersonalIds(pseudonyms=False),
         drift=make_drift(Settings()),
         predictor=None,
         rollout=rollout,
