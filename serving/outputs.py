@@ -85,7 +85,9 @@ def scores_of(outputs: Outputs) -> list[Scores]:
         return list(map(Scores, next_action, purchase))
     defaults = OtherScores()._asdict().items()
     fields = (others.get(name, repeat(default)) for name, default in defaults)
-    return list(map(Scores, next_action, purchase, map(OtherScores, *fields)))
+    # As `OtherScores(*of_path)`, without a call of Python's for each path.
+    said_of_paths = map(tuple.__new__, repeat(OtherScores), zip(*fields, strict=False))
+    return list(map(Scores, next_action, purchase, said_of_paths))
 
 
 def _candidates(
