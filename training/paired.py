@@ -25,6 +25,10 @@ _DRAWS: Final = 1_000
 _COSTLY_DRAWS: Final = 200
 _SEED: Final = 1
 
+#: More users than these are drawn in as many groups: sums of users vary as the users do, and the
+#: cost of a draw stays what it is.
+_MOST_GROUPS: Final = 10_000
+
 #: An interval from fewer users than these would be too narrow.
 LEAST_USERS: Final = 30
 
@@ -77,10 +81,14 @@ def gain_between(
     figure = metric.rpartition(".")[2]
     _, user = np.unique(users, return_inverse=True)
     count = int(user.max()) + 1
-    whole = improvement(figure, *(answers.figures()[figure] for answers in both))
-    rng = np.random.default_rng(_SEED)
-    draw = _of_means if figure in both[0].means else _of_weights
-    drawn = draw(figure, both, user, rng)
+    rng, group = np.random.default_rng(_SEED), user % _MOST_GROUPS
+    if figure in both[0].means:
+        values = [float(answers.means[figure].mean()) for answers in both]
+        drawn = _of_means(figure, both, group, rng)
+    else:
+        values = [answers.figures()[figure] for answers in both]
+        drawn = _of_weights(figure, both, group, rng)
+    whole = improvement(figure, *values)
     known = drawn[np.isfinite(drawn)]
     bounds: tuple[float, float] | None = None
     if count >= LEAST_USERS and 2 * len(known) >= len(drawn):

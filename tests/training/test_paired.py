@@ -108,6 +108,17 @@ def test_rows_of_one_user_are_no_sample_of_users() -> None:
     assert 2.5 < width[0] / width[1] < 4.5
 
 
+def test_many_users_are_drawn_in_groups_and_the_bounds_are_as_wide() -> None:
+    both, user = of_users(20_000)
+    found = gain_between(METRIC, both, user, 0.95)
+    assert found.users == 20_000
+    assert found.bounds is not None
+    means = [answers.means["log_loss"] for answers in both]
+    by_user = np.bincount(user, means[0] - means[1]) / ROWS
+    expected = 2 * 1.96 * by_user.std() / np.sqrt(len(by_user))
+    assert found.bounds[1] - found.bounds[0] == pytest.approx(expected, rel=0.1)
+
+
 def test_of_too_few_users_nothing_is_sure() -> None:
     both, user = of_users(LEAST_USERS - 1)
     assert gain_between(METRIC, both, user, 0.95).bounds is None
