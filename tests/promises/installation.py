@@ -47,6 +47,7 @@ class Kind:
         scorer: Where scores come from.
         store: Where states are kept.
         named: Whether workers have names, for static membership.
+        standby: Whether another worker keeps up with the states of each partition.
     """
 
     broker: str = "embedded"
@@ -54,6 +55,7 @@ class Kind:
     scorer: Scorer = "one"
     store: str = "memory"
     named: bool = False
+    standby: bool = False
 
 
 class Installation:
@@ -115,6 +117,7 @@ class Installation:
             "CLICKPATH_DELIVERY": self.kind.mode,
             "CLICKPATH_SESSION_TIMEOUT_S": "3",
             "CLICKPATH_COMMIT_INTERVAL_S": "0.3",
+            "CLICKPATH_STANDBY_REPLICAS": str(int(self.kind.standby)),
             # A slow machine must not change what is decided.
             "CLICKPATH_PREDICT_DEADLINE_S": _SHORT_S.get(self.kind.scorer, "60"),
         }

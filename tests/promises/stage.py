@@ -83,9 +83,11 @@ class Stage(RuleBasedStateMachine):
             scorer=data.draw(st.sampled_from(self.SCORERS), "scorer"),
             store=data.draw(st.sampled_from(self.STORES), "store"),
             named=self.BROKER == "apache-kafka" and data.draw(st.booleans(), "named"),
+            standby=data.draw(st.booleans(), "standby"),
         )
         self._did("shops", f"{kind}, seed {seed}")
         DONE[f"shops_{kind.scorer}"] += 1
+        DONE["shops_with_standby"] += kind.standby
         self._at = self._shop = Installation(kind, Path(self._folder.name))
         self._run(self._at.open())
         self._clicks = lines_of(simulation.simulate(60_000, USERS, seed=seed))
