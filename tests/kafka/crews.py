@@ -89,7 +89,7 @@ class Pair:
         # Where states are on disk, nobody finds what a dead one has left.
         place = str(self._folder / f"states-{self._started}")
         on_disk = self._shop.settings.store == "rocksdb"
-        worker = self._shop.worker(**{"CLICKPATH_STORE_DIR": place} if on_disk else {})
+        worker = self._shop.worker({"CLICKPATH_STORE_DIR": place} if on_disk else None)
         await worker.start()
         self._workers.append(worker)
 

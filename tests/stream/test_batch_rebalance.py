@@ -12,6 +12,7 @@ from tests.stream.counting import (
     Job,
     Worker,
     counting_app,
+    on_both_stores,
     produce,
     running,
     until,
@@ -69,6 +70,7 @@ async def test_the_order_of_a_users_records_survives_a_rebalance(job: Job) -> No
             assert first.states().keys() & second.states().keys() == set()
 
 
+@on_both_stores
 async def test_a_partition_that_stays_keeps_its_state_without_reading_the_changelog(
     job: Job,
 ) -> None:
@@ -83,6 +85,7 @@ async def test_a_partition_that_stays_keeps_its_state_without_reading_the_change
             assert len(first.states()) + len(second.states()) == 200
 
 
+@on_both_stores
 async def test_a_chunk_that_outlasts_the_rebalance_writes_nothing_and_comes_again(
     job: Job,
 ) -> None:
