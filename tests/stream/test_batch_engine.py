@@ -255,17 +255,6 @@ async def test_a_changelog_of_another_size_stops_the_worker_with_a_reason(
     assert f"{job.out} has 2 partitions and its source {job.topic} has 4" in caplog.text
 
 
-def test_the_agent_of_a_batch_topic_is_one_and_has_a_name(store_kind: str) -> None:
-    app = batch_app("names", connection=Connection("127.0.0.1:1"))
-    clicks = app.topic("clicks", batch=True)
-    with pytest.raises(ValueError, match="name"):
-        app.agent(clicks)
-    with pytest.raises(ValueError, match="concurrency of 1"):
-        app.agent(clicks, name="clicks", concurrency=2)
-    with pytest.raises(ValueError, match="exists already"):
-        app.topic("clicks", batch=True)
-
-
 async def test_a_partition_with_nearly_all_records_holds_no_other_one_up(job: Job) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=job.servers, acks="all", max_batch_size=32 << 10)
     await producer.start()
