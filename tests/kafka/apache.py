@@ -45,6 +45,7 @@ auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 log.index.size.max.bytes=65536
+log.cleaner.backoff.ms=1000
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=2000
 """

@@ -133,6 +133,9 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
         archive_flush_s="1",
         session_timeout_s="3",
         log_level="DEBUG",
+        log_format="json" if with_key else "text",
+        store="rocksdb",
+        store_dir=str(tmp_path / "states"),
         **sealed,
     )
     for name, value in shop.environ.items():
@@ -154,6 +157,8 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     brokers = ["--bootstrap-servers", shop.settings.bootstrap_servers]
     decision_id = json.loads(decisions[-1].value or b"")["decision_id"]
     assert await run_command("why", decision_id, *brokers) == 0
+    # Without a key it finds no scores here, and says so.
+    assert await run_command("drift", *brokers) < 2 or not with_key
     assert await run_command("dlq", "list", *brokers) == 0
     assert await run_command("dlq", "redrive", "--dry-run", *brokers) == 1
     assert await run_command("dlq", "list", "--out", str(tmp_path / "letters"), *brokers) == 0
@@ -163,6 +168,8 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     seen += "".join(
         repr(base64.b64decode(json.loads(each.value or b"")["state"])) for each in decisions
     )
+    states = [each for each in (tmp_path / "states").rglob("*") if each.is_file()]
+    seen += "".join(repr(each.read_bytes()) for each in states)
     files = list(archive.rglob("*.parquet"))
     seen += "".join(repr(pq.read_table(file).to_pylist()) for file in files)
 
@@ -172,6 +179,7 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     assert len(letters) > 20
     assert len(await shop.on(shop.settings.late_topic)) > 0
     assert len(files) > 1
+    assert any(each.suffix in (".log", ".sst") and each.stat().st_size for each in states)
     assert 'clickpath_personal_fields_total{kind="email"}' in seen
     # The input still has them, so that this test would have seen them.
     clicks = "".join(map(repr, await shop.on(shop.settings.clicks_topic)))
