@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -24,11 +26,8 @@ class Consumer(AIOKafkaConsumer):
 
     async def start(self) -> None:
         """Connects, and joins its group."""
-        try:
+        with _nothing_left_open():
             await super().start()
-        except asyncio.CancelledError as error:
-            _close_what_is_open(error)
-            raise
 
 
 class Producer(AIOKafkaProducer):
@@ -36,11 +35,8 @@ class Producer(AIOKafkaProducer):
 
     async def start(self) -> None:
         """Connects."""
-        try:
+        with _nothing_left_open():
             await super().start()
-        except asyncio.CancelledError as error:
-            _close_what_is_open(error)
-            raise
 
 
 class Admin(AIOKafkaAdminClient):
@@ -48,14 +44,16 @@ class Admin(AIOKafkaAdminClient):
 
     async def start(self) -> None:
         """Connects."""
-        try:
+        with _nothing_left_open():
             await super().start()
-        except asyncio.CancelledError as error:
-            _close_what_is_open(error)
-            raise
 
 
-def _close_what_is_open(cancelled: BaseException) -> None:
-    for frame, _ in traceback.walk_tb(cancelled.__traceback__):
-        if frame.f_code is _BOOTSTRAP and (left := frame.f_locals.get("bootstrap_conn")):
-            left.close()
+@contextmanager
+def _nothing_left_open() -> Iterator[None]:
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if frame.f_code is _BOOTSTRAP and (left := frame.f_locals.get("bootstrap_conn")):
+                left.close()
+        raise
