@@ -49,7 +49,8 @@ class LocalServer:
         arguments: Sequence[str] = (),
         start_timeout_s: float = 90.0,
     ) -> None:
-        self._repository = repository
+        # Absolute: the server works in a folder of its own.
+        self._repository = repository.absolute()
         self._models = tuple(models)
         self._port = port
         self._http_port = self._metrics_port = 0

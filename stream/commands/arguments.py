@@ -72,4 +72,6 @@ def print_result(result: Mapping[str, object], *, as_json: bool) -> None:
     for name, value in result.items():
         if isinstance(value, dict):
             value = ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value)) or "none"
         print(f"{name.replace('_', ' '):<{width}}  {value}")

@@ -46,11 +46,12 @@ def models(argv: Sequence[str]) -> int:
         version = folder_of(settings).put(Path(_named(options)), key)
         print_result({"version": version}, as_json=options.json)
         return 0
+    planned = _planned(options)
     known = asyncio.run(_known(settings))
     if options.action == "list":
         return _list(settings, known, as_json=options.json)
     if options.action == "promote":
-        standing = _promoted(settings, known.standing, options)
+        standing = _promoted(settings, known.standing, options, planned)
         _keep(settings, standing)
         return asyncio.run(_written(settings, standing, options))
     if options.action == "rollback":
@@ -164,7 +165,8 @@ def _list(settings: Settings, known: Known, *, as_json: bool) -> int:
             versions.append({"version": version, "role": role, "gate": f"unusable: {error}"})
     if not as_json:
         for each in versions:
-            print("  ".join(str(value) for value in each.values() if value))
+            named = {"gate": "gate: ", "from": "refreshed from "}
+            print("  ".join(f"{named.get(k, '')}{v}" for k, v in each.items() if v))
     print_result(
         {"repository": str(repository.folder), "versions": versions if as_json else len(versions)},
         as_json=as_json,
@@ -172,8 +174,34 @@ def _list(settings: Settings, known: Known, *, as_json: bool) -> int:
     return 0
 
 
+def _planned(options: argparse.Namespace) -> tuple[Plan, Guards]:
+    try:
+        steps = tuple(float(step) for step in options.steps.split(","))
+    except ValueError as error:
+        raise UsageError(f"--steps is {options.steps!r}: {error}") from error
+    try:
+        plan = Plan(
+            shadow_s=options.shadow_s,
+            steps_pct=steps,
+            step_s=options.step_s,
+            least_outcomes=options.least_outcomes,
+            least_sessions=options.least_sessions,
+        )
+        return plan, Guards(**{name: getattr(options, name) for name in Guards.model_fields})
+    except ValidationError as error:
+        first = error.errors()[0]
+        # What is wrong with several values together has no place: only the steps rise.
+        [name] = first["loc"] or ["steps"]
+        value = getattr(options, str(name))
+        said = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--{str(name).replace('_', '-')} is {value}: {said}") from error
+
+
 def _promoted(
-    settings: Settings, standing: Standing | None, options: argparse.Namespace
+    settings: Settings,
+    standing: Standing | None,
+    options: argparse.Namespace,
+    planned: tuple[Plan, Guards],
 ) -> Standing:
     version = _named(options)
     if standing is not None and standing.trying:
@@ -197,18 +225,7 @@ def _promoted(
         refused = "; ".join(promotion.reasons)
     if refused is not None and not options.force:
         raise UsageError(f"the gate refuses {version}: {refused} (--force promotes it anyway)")
-    try:
-        steps = tuple(float(step) for step in options.steps.split(","))
-        plan = Plan(
-            shadow_s=options.shadow_s,
-            steps_pct=steps,
-            step_s=options.step_s,
-            least_outcomes=options.least_outcomes,
-            least_sessions=options.least_sessions,
-        )
-        guards = Guards(**{name: getattr(options, name) for name in Guards.model_fields})
-    except (ValueError, ValidationError) as error:
-        raise UsageError(f"the plan of the rollout: {error}") from error
+    plan, guards = planned
     return begun(
         standing,
         champion,
@@ -264,7 +281,7 @@ def _status(known: Known) -> dict[str, object]:
     if standing is None:
         return {
             "phase": "active",
-            "reason": "nothing was promoted yet, CLICKPATH_MODEL decides",
+            "reason": "nothing was promoted yet, workers keep the model that they began with",
         }
     status: dict[str, object] = {
         "phase": standing.phase,

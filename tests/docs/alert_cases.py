@@ -61,6 +61,17 @@ def _decisions(fallbacks: int, reason: str = "predictor_timeout") -> Series:
     )
 
 
+def _unreadable(values: str, reason: str = "bad_checksum") -> Series:
+    return _worker("dead_letters_total", values, f'reason="{reason}"')
+
+
+def _standby(partitions: int, lag: str | None) -> Series:
+    series = _worker("standby_partitions", _always(partitions))
+    if lag is not None:
+        series |= _worker("standby_lag_records", lag, 'partition="3"')
+    return series
+
+
 def _archive(runs: int, wanted: int) -> Series:
     return _worker("archive", _always(runs)) | _worker("archive_wanted", _always(wanted))
 
@@ -133,6 +144,20 @@ CASES: dict[str, Case] = {
         fires=(_outcomes(980, "dead_letter", 20),),
         silent=(_outcomes(995, "dead_letter", 5), _outcomes(900, "late", 100)),
     ),
+    "ClickpathUnreadableBatches": Case(
+        # The third is the first that this worker ever met, 20 minutes ago.
+        fires=(
+            _unreadable(_grows(1)),
+            _unreadable(f"3x{AT_MINUTES - 20} 4x20", "bad_batch"),
+            _unreadable(f"_x{AT_MINUTES - 20} 1x19", "bad_compression"),
+        ),
+        # The second was mended 90 minutes ago.
+        silent=(
+            _unreadable(_grows(9), "not_json"),
+            _unreadable(f"_x{AT_MINUTES - 90} 1x89"),
+            _unreadable(_always(3)),
+        ),
+    ),
     "ClickpathLateEvents": Case(
         fires=(_outcomes(970, "late", 30),),
         silent=(_outcomes(990, "late", 10), _outcomes(900, "dead_letter", 100)),
@@ -197,6 +222,17 @@ CASES: dict[str, Case] = {
         fires=(_share(_always(0)), _share(_always(1))),
         # The second began half an hour ago.
         silent=(_worker("ready", _always(1)), _share(f"_x{AT_MINUTES - 30} 0x30")),
+    ),
+    "ClickpathStandbyBehind": Case(
+        # The second has never read: no lag is known.
+        fires=(_standby(2, _always(10_001)), _standby(2, None)),
+        silent=(
+            _standby(2, _always(10_000)),
+            _standby(0, None),
+            # A rebalance just now; and one whose lag comes and goes.
+            _standby(2, f"5x{AT_MINUTES - 10} 90000x10"),
+            _standby(2, " ".join(["90000x9 0"] * (AT_MINUTES // 10))),
+        ),
     ),
     "ClickpathPersonalFields": Case(
         fires=(_worker("personal_fields_total", _grows(1), 'kind="email"'),),

@@ -42,8 +42,12 @@ def test_it_says_where_it_is_and_leaves_nothing_behind(
 ) -> None:
     models = tmp_path / "models"
     add_version(models, model_directory, ServingPlan(backend="python"))
-    command = [sys.executable, "-m", "clickpath", "triton", "up", str(models), "--json"]
-    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
+    # A relative path, as people type it: the server itself works in another folder.
+    command = [sys.executable, "-m", "clickpath", "triton", "up", "models", "--json"]
+    path = os.environ | {"PYTHONPATH": str(repository)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=path, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         said = json.loads(process.stdout.readline())

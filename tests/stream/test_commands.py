@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clickpath.cli import main
+from stream.commands.arguments import print_result
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +171,18 @@ def test_a_broker_that_does_not_answer_is_one_line(clicks: Path, repository: Pat
         (["worker", "--model", "no-such-model"], 1, "no-such-model"),
         (["dlq"], 2, "list|redrive"),
         (["models", "promote"], 2, "needs a version"),
+        (
+            ["models", "promote", "x", "--steps", "10,5"],
+            2,
+            "--steps is 10,5: the steps (10.0, 5.0)",
+        ),
+        (["models", "promote", "x", "--steps", "1,all"], 2, "--steps is '1,all': could not"),
+        (
+            ["models", "promote", "x", "--psi=-1"],
+            2,
+            "--psi is -1.0: Input should be greater than 0",
+        ),
+        (["models", "promote", "x", "--least-sessions=-1"], 2, "--least-sessions is -1: Input"),
         (["models", "add", "x"], 2, "CLICKPATH_MODEL_REPOSITORY is not set"),
         (["models", "status", "--bootstrap-servers", "127.0.0.1:1"], 2, "127.0.0.1:1"),
         (["drift", "--hours", "0"], 2, "--hours is 0"),
@@ -190,3 +203,15 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(
     assert message in err
     assert err.startswith("clickpath: ")
     assert len(err.splitlines()) == 1
+
+
+def test_a_result_for_people_has_lists_and_counts_without_brackets(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_result({"created": ["clicks", "models"], "existing": [], "by": {"a": 1}}, as_json=False)
+
+    assert capsys.readouterr().out.splitlines() == [
+        "created   clicks, models",
+        "existing  none",
+        "by        a 1",
+    ]

@@ -55,6 +55,8 @@ def test_a_promotion_names_what_is_loaded_and_the_first_version_is_the_champion(
         assert main(["models", "list", *at]) == 0
         listed = json.loads(capsys.readouterr().out.splitlines()[-1])["versions"]
         assert [each["role"] for each in listed] == ["champion", "candidate", ""]
+        assert main(["models", "list", *at[:2]]) == 0
+        assert f"{candidate}  candidate  gate: none\n" in capsys.readouterr().out
 
 
 def test_a_damaged_version_is_not_promoted_and_the_configuration_stays(
