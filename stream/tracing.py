@@ -9,7 +9,8 @@ are linked and which is linked to the clicks (as OpenTelemetry's conventions for
 
 Sampling is the producer's: a click without `traceparent` (W3C Trace Context) begins no trace, one
 that is not sampled passes its ids on and is not recorded, and a chunk without a sampled decision
-point has no span. A chunk that fails is not recorded; it comes again.
+point has no span. A chunk that fails is not recorded; it comes again. A `tracestate` that looks
+like personal data is left behind, as every tracer may do with it; the trace goes on.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from clickpath import __version__
 from clickpath.decision import Decision
+from clickpath.wire.personal import kind_of
 from stream.batch.records import Chunk, RawRecord
 from stream.spans import Headers
 
@@ -194,5 +196,7 @@ def _context_of(record: RawRecord) -> contexts.Context | None:
     }
     if not carrier:
         return None
+    if kind_of(carrier.get("tracestate", "")) is not None:
+        del carrier["tracestate"]
     context = _w3c.extract(carrier, contexts.Context())
     return context if get_current_span(context).get_span_context().is_valid else None

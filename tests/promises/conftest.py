@@ -17,6 +17,7 @@ from stream.process import WorkerProcess
 from tests.promises.shop import Oracle, Shop, lines_of, names_of_its_own
 
 if TYPE_CHECKING:
+    from tests.promises.collector import Collector
     from tests.promises.versions import Site
 
 
@@ -102,6 +103,17 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator["Site"]:
     kinds = {"own folder": own_folder, "Triton": on_triton}
     with kinds[request.param](tmp_path / "versions") as opened:
         yield opened
+
+
+@pytest.fixture
+def collector() -> Iterator["Collector"]:
+    """A collector of traces that runs."""
+    from tests.promises.collector import Collector
+
+    collector = Collector()
+    collector.start()
+    yield collector
+    collector.stop()
 
 
 @pytest.fixture

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from clickpath import simulation
 from clickpath.logs import RawLine
 from clickpath.simulation.faults import with_broken
 from clickpath.wire import click_to_json
+from tests.promises.collector import Collector
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -22,49 +19,6 @@ CLICKS = [
     replace(click, user_id=f"jane-doe-{click.user_id}", event_id=f"secret-{click.event_id}")
     for click in simulation.simulate(3_000, 60, seed=17)
 ]
-
-
-class Collector:
-    """Takes spans as OTLP over HTTP brings them."""
-
-    def __init__(self) -> None:
-        self.spans: dict[str, tuple[str, str]] = {}
-        collector = self
-
-        class Answer(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                assert self.path == "/v1/traces"
-                for group in ExportTraceServiceRequest.FromString(body).resource_spans:
-                    for scope in group.scope_spans:
-                        for span in scope.spans:
-                            found = (span.name, span.trace_id.hex())
-                            collector.spans[span.span_id.hex()] = found
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = HTTPServer(("127.0.0.1", 0), Answer)
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-        self._thread = threading.Thread(target=self._server.serve_forever)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    collector = Collector()
-    collector.start()
-    yield collector
-    collector.stop()
 
 
 def traced(n: int, value: bytes, user_id: str) -> RawLine:

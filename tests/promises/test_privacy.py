@@ -123,7 +123,7 @@ def events(user: str) -> list[RawLine]:
 @on_both_brokers
 @pytest.mark.parametrize("with_key", [False, True], ids=["no-key", "key"])
 async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
-    make_shop, running, tmp_path, monkeypatch, capfd, with_key
+    make_shop, running, collector, tmp_path, monkeypatch, capfd, with_key
 ) -> None:
     archive, key = tmp_path / "archive", tmp_path / "key"
     key.write_bytes(b"a key that is long enough\n")
@@ -136,18 +136,20 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
         log_format="json" if with_key else "text",
         store="rocksdb",
         store_dir=str(tmp_path / "states"),
+        otlp_endpoint=collector.address,
         **sealed,
     )
     for name, value in shop.environ.items():
         monkeypatch.setenv(name, value)
     canaries = [each for texts in CANARIES.values() for each in texts]
-    user = USER if with_key else "shopper-1"
+    user = USER if with_key else "shopper-2"
     canaries += [USER] if with_key else []
 
     worker = await running(shop)
     path = [replace(each, user_id=user) for each in simulation.simulate(600, 1, seed=1)]
     late = RawLine(user.encode(), json.dumps(canonical(0, user, note=EMAIL)).encode(), (), "")
-    await produce_compressed(shop, [*events(user), *lines_of(path), late])
+    traced = [replace(line, headers=trace_of(n)) for n, line in enumerate(lines_of(path))]
+    await produce_compressed(shop, [*events(user), *traced, late])
     await shop.handled(worker)
     seen = "".join([await page(worker.pages, path) for path in ("health", "ready", "metrics")])
     assert await worker.stop() == 0
@@ -170,6 +172,7 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     )
     states = [each for each in (tmp_path / "states").rglob("*") if each.is_file()]
     seen += "".join(repr(each.read_bytes()) for each in states)
+    seen += "".join(map(repr, collector.bodies))
     files = list(archive.rglob("*.parquet"))
     seen += "".join(repr(pq.read_table(file).to_pylist()) for file in files)
 
@@ -179,6 +182,7 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     assert len(letters) > 20
     assert len(await shop.on(shop.settings.late_topic)) > 0
     assert len(files) > 1
+    assert "intervention" in {name for name, _ in collector.spans.values()}
     assert any(each.suffix in (".log", ".sst") and each.stat().st_size for each in states)
     assert 'clickpath_personal_fields_total{kind="email"}' in seen
     # The input still has them, so that this test would have seen them.
@@ -254,6 +258,13 @@ def test_produce_with_a_key_sends_pseudonyms_only(tmp_path, monkeypatch, embedde
     ids = {click.user_id for click in clicks}
     assert not any(f'"{each}"' in repr(records) for each in ids)
     assert first.encode() in {record.key for record in records}
+
+
+def trace_of(n: int) -> tuple[tuple[str, bytes], ...]:
+    """A sampled trace, with canaries in what a producer may say beside it."""
+    trace = f"00-{n + 1:032x}-00f067aa0ba902b7-01".encode()
+    beside = f"shop={EMAIL if n % 2 else PHONE}".encode()
+    return (("traceparent", trace), ("tracestate", beside), ("baggage", b"who=" + EMAIL.encode()))
 
 
 async def produce_compressed(shop: Shop, lines: list[RawLine]) -> None:

@@ -55,10 +55,11 @@ class Run:
             max_future_ms=86_400_000,
         )
 
-    async def feed(self, flags: str | None) -> list[OutputRecord]:
+    async def feed(self, flags: str | None, beside: str = "shop=1") -> list[OutputRecord]:
         """Handles all clicks, each in a trace of its own with these flags; gives interventions."""
         records = [
-            RawRecord(n, n, b"k", value, headers_of(n, flags)) for n, value in enumerate(CLICKS)
+            RawRecord(n, n, b"k", value, headers_of(n, flags, beside))
+            for n, value in enumerate(CLICKS)
         ]
         chunk = Chunk("clicks", 3, records)
         trace = self.tracing.chunk(chunk)
@@ -75,11 +76,11 @@ def trace_id(n: int) -> str:
     return f"{n + 1:032x}"
 
 
-def headers_of(n: int, flags: str | None) -> tuple[tuple[str, bytes], ...]:
+def headers_of(n: int, flags: str | None, beside: str) -> tuple[tuple[str, bytes], ...]:
     if flags is None:
         return ()
     traceparent = f"00-{trace_id(n)}-00f067aa0ba902b7-{flags}"
-    return (("traceparent", traceparent.encode()), ("tracestate", b"shop=1"))
+    return (("traceparent", traceparent.encode()), ("tracestate", beside.encode()))
 
 
 def header(record: OutputRecord, name: str) -> str:
@@ -195,3 +196,17 @@ async def test_no_span_names_a_user(run: Run) -> None:
     said = " ".join(span.to_json() for span in run.exporter.get_finished_spans())
     assert "intervention" in said
     assert [user for user in users if user in said] == []
+
+
+@pytest.mark.parametrize("beside", ["shop=jan@example.com", "a=1,shop=+49 170 9876543"])
+async def test_what_looks_like_personal_data_beside_a_trace_is_left_behind(
+    run: Run, beside: str
+) -> None:
+    interventions = await run.feed(SAMPLED, beside)
+
+    assert len(interventions) == len(run.spans("intervention")) > 5
+    assert all(header(each, "traceparent").endswith("-01") for each in interventions)
+    assert not any("tracestate" in dict(each.headers) for each in interventions)
+    spans = run.exporter.get_finished_spans()
+    told = [span.context for span in spans] + [each.context for span in spans for each in span.links]
+    assert {dict(each.trace_state or {}).get("shop") for each in told if each} == {None}
