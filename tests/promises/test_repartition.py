@@ -57,10 +57,14 @@ async def following(shop: Shop, target: str, by: str):  # type: ignore[no-untype
 
 
 async def until_copied(shop: Shop, target: str, process, records: int) -> None:  # type: ignore[no-untyped-def]
-    async with asyncio.timeout(120):
-        while len({each.value for each in await shop.on(target)}) < records:
-            assert process.returncode is None
-            await asyncio.sleep(0.05)
+    copied = 0
+    try:
+        async with asyncio.timeout(120):
+            while (copied := len({each.value for each in await shop.on(target)})) < records:
+                assert process.returncode is None
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{copied} of {records} events are on {target}") from None
 
 
 @pytest.mark.parametrize(
