@@ -17,6 +17,7 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer, LoraModel
 from torch import nn
 
+from clickpath.errors import UsageError
 from training.dataset import Batch, Part
 from training.model import PathModel
 from training.train import Progress, TrainConfig, train
@@ -70,8 +71,16 @@ def refreshed(
         steps: That the full training took; at most `MOST_WORK` of them are spent.
         config: How; its epochs are cut to what may be spent.
         progress: See `train`.
+
+    Raises:
+        UsageError: The full training was so short that its share of steps is none.
     """
     budget = int(MOST_WORK * steps) * config.batch
+    if not budget:
+        raise UsageError(
+            f"the first training took {steps} steps, too few for a refresh of at most "
+            f"{MOST_WORK:.0%} of them: --method full trains from nothing"
+        )
     examples = OldAndNew(new[0], old, budget)
     epochs = max(1, min(config.epochs, budget // max(len(examples), 1)))
     adapted = LoraModel(model, {"default": _lora(model)}, "default")

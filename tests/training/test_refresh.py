@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from clickpath.errors import UsageError
 from training.build import Recipe, build
 from training.corpus import Simulated
 from training.dataset import Part
@@ -84,6 +85,14 @@ def test_a_refresh_learns_the_new_within_its_budget_and_changes_no_table_of_toke
     assert torch.equal(after["embed.item.weight"], before["embed.item.weight"])
     changed = after["heads.next_action.weight"] - before["heads.next_action.weight"]
     assert 0 < torch.linalg.matrix_rank(changed) <= 8
+
+
+def test_a_first_training_of_a_few_steps_is_too_little_for_a_refresh(
+    parts: list[Part],
+) -> None:
+    model = PathModel(SMALL, vocabulary_of(parts[0], SMALL))
+    with pytest.raises(UsageError, match=r"took 6 steps, too few .* --method full"):
+        refreshed(model, (parts[1], parts[1]), parts[0], 6, LOOP)
 
 
 def test_old_and_new_examples_come_in_turns_up_to_the_budget(parts: list[Part]) -> None:
