@@ -8,9 +8,9 @@ Rules
     writes the rollback for the others. So a rollback needs neither the worker that leads nor the
     broker.
 3.  The worker that owns partition 0 leads: it adds up the reports (`stream.models.reports`), and
-    writes the record of the
-    next step when the time is over and enough outcomes are known. There is such a worker whenever
-    there is any, no more than one, and its successor goes on from the record.
+    writes the record of the next step when the time is over and enough outcomes are known. There
+    is such a worker whenever there is any, no more than one, and its successor goes on from the
+    record.
 4.  A version that cannot be loaded changes nothing here: the model at work stays at work. If it is
     a candidate it is rolled back; if it is the champion it is tried again.
 """
