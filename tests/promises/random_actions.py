@@ -49,9 +49,7 @@ class RandomActions(Stage):
         self._did("keep_producing", count, count)
         self._run(self._sent())
         lines = list(islice(self._next, count))
-        self._sending = self._runner.get_loop().create_task(
-            self._at.shop.produce(lines, events_per_s=_EVENTS_PER_S)
-        )
+        self._run(self._begin_to_send(lines, _EVENTS_PER_S))
         self._lines += lines
 
     @precondition(lambda self: len(self._lines) > self._copied_from)

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -205,6 +205,19 @@ class Stage(RuleBasedStateMachine):
         code, said = self._run(run_command(self._at.shop, "models", *arguments))
         assert code == 0 or any(refusal in said for refusal in _REFUSALS), said
         DONE["refused_by_models"] += code != 0
+
+    async def _begin_to_send(self, lines: list[RawLine], events_per_s: float) -> None:
+        """Sends on while other things happen; a producer waits for brokers once it knows one."""
+        begun = asyncio.Event()
+
+        def told() -> Iterator[RawLine]:
+            begun.set()
+            yield from lines
+
+        self._sending = asyncio.create_task(self._at.shop.produce(told(), events_per_s))
+        waiting = asyncio.create_task(begun.wait())
+        await asyncio.wait([self._sending, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
 
     async def _sent(self) -> None:
         """Waits until everything is sent of which that was said."""
