@@ -234,10 +234,11 @@ class Rollout:
     ) -> None:
         """Notes that it is to be tried again, or to be given up if it is the candidate."""
         what = f"candidate {standing.candidate}" if candidate else f"champion {standing.champion}"
-        logger.error("%s is not loaded, %s decides: %s", what, self.predictor.digest, error)
         champion = self.predictor.champion.predictor
-        if not candidate and isinstance(champion, LatePredictor):
+        if not candidate and isinstance(champion, LatePredictor) and champion.why is not None:
             champion.tell(str(error))
+        else:
+            logger.error("%s is not loaded, %s decides: %s", what, self.predictor.digest, error)
         if standing is not self._failed:
             self._loads = 0
         self._loads += candidate
