@@ -87,6 +87,7 @@ class Committer:
 
     async def _commit(self) -> bool:
         sources = self._group.sources.values()
+        self._group.look_for_topics()
         if not self._group.progress.assignment:
             return True
         if not await self._group.is_member():

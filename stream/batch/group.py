@@ -149,6 +149,16 @@ class Group:
         numbers = self.consumer.partitions_for_topic(topic)
         return len(numbers or ())
 
+    def look_for_topics(self) -> None:
+        """Has the client ask for topics that it lost sight of, as behind a broker that just began.
+
+        The member that leads the group gives nobody partitions of a topic that it does not see, and
+        would look again when what it knows is old: after five minutes. Once it sees the topic it
+        has the group rebalance by itself.
+        """
+        if self._consumer is not None and not all(map(self.partitions_of, self.sources)):
+            self._consumer._client.force_metadata_update()
+
     # State and offsets
 
     async def positions(

@@ -222,6 +222,31 @@ async def test_a_topic_that_is_deleted_under_the_worker_fails_readiness(
         await worker.kill()
 
 
+async def test_a_topic_out_of_sight_during_a_rebalance_is_looked_for_at_once(
+    single: ApacheKafka, tmp_path: Path
+) -> None:
+    # As a broker that has just begun does not know it yet. By itself the client looks again after
+    # five minutes, and until then nobody would have its partitions.
+    shop = await make_shop(single, tmp_path)
+    worker = shop.worker()
+    await worker.start()
+    try:
+        await worker.wait_ready(120)
+        admin = AIOKafkaAdminClient(**single.connection.client_arguments())
+        await admin.start()
+        await admin.delete_topics([shop.settings.clicks_topic])
+        await admin.close()
+        async with asyncio.timeout(120):
+            while "assigned: no partition" not in worker.log_tail(100):  # noqa: ASYNC110 - a log
+                await asyncio.sleep(0.1)
+        await shop.create_topics()
+        await shop.produce(lines_of(simulation.simulate(500, 50, seed=9)))
+        await shop.handled(worker, timeout_s=120)
+        assert await worker.stop() == 0
+    finally:
+        await worker.kill()
+
+
 async def test_a_topic_with_too_small_a_limit_stops_the_worker_with_what_to_do(
     single: ApacheKafka, tmp_path: Path
 ) -> None:

@@ -81,5 +81,7 @@ async def test_a_rollout_outlives_a_server_that_is_killed_and_loses_and_repeats_
     assert (status["champion"], status["previous"]) == expected
     assert len(causes) == len({*causes}), "a decision was repeated"
     assert {*causes} == await due(lines[: shop.produced], tmp_path)
-    assert scored.keys() == {champion, twin}
+    # Where it is rolled back, the candidate may have had no time to score any.
+    assert scored.keys() == {champion, twin} if status["phase"] == "active" else champion in scored
+    assert scored.keys() <= {champion, twin}
     assert fallbacks["predictor_unavailable"] > 0
