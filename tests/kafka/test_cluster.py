@@ -40,6 +40,16 @@ async def make_shop(kafka: ApacheKafka, folder: Path, **settings: str) -> Shop:
     return shop
 
 
+async def delete(kafka: ApacheKafka, topic: str) -> None:
+    """Deletes a topic."""
+    admin = AIOKafkaAdminClient(**kafka.connection.client_arguments())
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+    finally:
+        await admin.close()
+
+
 async def leader_of(kafka: ApacheKafka, topic: str) -> Node:
     """The node that leads the first partition of a topic."""
     admin = AIOKafkaAdminClient(**kafka.connection.client_arguments())
@@ -212,10 +222,7 @@ async def test_a_topic_that_is_deleted_under_the_worker_fails_readiness(
     await worker.start()
     try:
         await worker.wait_ready(120)
-        admin = AIOKafkaAdminClient(**single.connection.client_arguments())
-        await admin.start()
-        await admin.delete_topics([shop.settings.clicks_topic])
-        await admin.close()
+        await delete(single, shop.settings.clicks_topic)
         missing = f"there is no topic {shop.settings.clicks_topic}"
         await answer(worker, "/ready", 503, missing)
     finally:
@@ -232,10 +239,7 @@ async def test_a_topic_out_of_sight_during_a_rebalance_is_looked_for_at_once(
     await worker.start()
     try:
         await worker.wait_ready(120)
-        admin = AIOKafkaAdminClient(**single.connection.client_arguments())
-        await admin.start()
-        await admin.delete_topics([shop.settings.clicks_topic])
-        await admin.close()
+        await delete(single, shop.settings.clicks_topic)
         async with asyncio.timeout(120):
             while "assigned: no partition" not in worker.log_tail(100):  # noqa: ASYNC110 - a log
                 await asyncio.sleep(0.1)
