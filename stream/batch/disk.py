@@ -200,8 +200,7 @@ class DiskView(View[V]):
 
     def restored(self, records: Sequence[RawRecord], end: int) -> None:
         """Takes over records of the changelog."""
-        if end < self.begin or (records and records[0].offset < self.begin):
-            # The changelog was made anew: what is here does not belong to it.
+        if self._made_anew(records, end):
             self.forget()
         pairs = [(each.key, each.value) for each in records if each.key is not None]
         for key, _ in pairs if self._kept else ():
@@ -218,7 +217,7 @@ class DiskView(View[V]):
         alone: bool,
     ) -> None:
         """Takes over what the changelog has acknowledged."""
-        together = alone or end - len(records) == self.begin
+        together = self._goes_on(records, end, alone)
         pairs = [(each.key, each.value) for each in records if each.key is not None]
         self._apply(pairs, end if together else self.begin)
         for key, _ in pairs:

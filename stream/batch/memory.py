@@ -84,7 +84,7 @@ class PartitionView(View[V]):
 
     def restored(self, records: Sequence[RawRecord], end: int) -> None:
         """Takes over records of the changelog."""
-        if end < self.begin or (records and records[0].offset < self.begin):
+        if self._made_anew(records, end):
             self.forget()
         live, stored = self._live, self._stored
         if live:
@@ -115,7 +115,7 @@ class PartitionView(View[V]):
         alone: bool,
     ) -> None:
         """Takes over where the changelog has it, for the time when the partition is not ours."""
-        if alone or end - len(records) == self.begin:
+        if self._goes_on(records, end, alone):
             self.begin = end
 
     def close(self) -> None:

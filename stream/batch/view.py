@@ -68,6 +68,16 @@ class View(Mapping[bytes, V]):
     def close(self) -> None:
         """Gives the partition up; nothing is read from it any more."""
 
+    # For those who make one
+
+    def _made_anew(self, records: Sequence[RawRecord], end: int) -> bool:
+        """Whether these records are of a changelog that what is here does not belong to."""
+        return end < self.begin or bool(records and records[0].offset < self.begin)
+
+    def _goes_on(self, records: Sequence[OutputRecord], end: int, alone: bool) -> bool:
+        """Whether nothing of others lies between `begin` and the end of what we wrote."""
+        return alone or end - len(records) == self.begin
+
 
 class Store(Protocol):
     """Where the values of partitions are kept."""
