@@ -85,6 +85,9 @@ class RawReader:
                 continue
             if not result.has_more():
                 self._consumed(partition)
+            else:
+                # What is left of it waits behind the others.
+                fetched.move_to_end(partition)
             if records:
                 return partition, records
         return None

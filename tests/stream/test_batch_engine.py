@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -253,6 +254,16 @@ async def test_a_changelog_of_another_size_stops_the_worker_with_a_reason(
         await until(lambda: app.crashed, "a crash")
     assert worker.exit_code == 1
     assert f"{job.out} has 2 partitions and its source {job.topic} has 4" in caplog.text
+
+
+async def test_partitions_take_turns_though_each_is_fetched_in_one_piece(job: Job) -> None:
+    await produce(job, 8_000)
+    async with running(counting_app(job)) as worker:
+        await until(lambda: len(worker.processed) >= 8_000, "all records processed")
+    partitions = [partition for partition, _ in worker.processed]
+    turns = sum(before != after for before, after in pairwise(partitions))
+    # 80 chunks; a partition that is read to its end before the next one makes three turns.
+    assert turns > 40
 
 
 async def test_a_partition_with_nearly_all_records_holds_no_other_one_up(job: Job) -> None:
