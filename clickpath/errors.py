@@ -63,7 +63,7 @@ BAD_EVENT_CODES = frozenset(
         "personal_data",  # an id that looks like an e-mail address, a phone number or a card
         "header_not_utf8",  # a header whose name is no UTF-8 text
         "bad_checksum",  # a batch of records whose bytes are not those that were sent
-        "bad_compression",  # a batch that cannot be decompressed
+        "bad_compression",  # a batch that cannot be decompressed, or would become too large
         "bad_batch",  # a batch that is not what it says of itself
     }
 )

@@ -12,17 +12,31 @@ import asyncio
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 
+from stream.unpacking import UNPACKED_BYTES, bounded
+
 _BOOTSTRAP: Final = AIOKafkaClient.bootstrap.__code__
 
 
 class Consumer(AIOKafkaConsumer):
-    """A consumer."""
+    """A consumer, in whose memory no batch of records becomes larger than it may.
+
+    Args:
+        topics: The topics to subscribe to, if any.
+        unpacked_bytes: The most that a batch may unpack into.
+        settings: Whatever else aiokafka takes.
+    """
+
+    def __init__(self, *topics: str, unpacked_bytes: int = UNPACKED_BYTES, **settings: Any) -> None:
+        super().__init__(*topics, **settings)
+        self.unpacked_bytes = unpacked_bytes
+        # Where answers come in is the only place to see a batch before the fetcher keeps it.
+        self._client.send = bounded(self._client.send, unpacked_bytes)
 
     async def start(self) -> None:
         """Connects, and joins its group."""

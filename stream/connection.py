@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from clickpath.errors import ConfigError, UsageError
+from stream.unpacking import UNPACKED_BYTES
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -33,6 +34,7 @@ class Connection:
         ssl_ca_file: Certificates that sign those of the brokers, PEM; empty for the system's.
         ssl_cert_file: Our own certificate, PEM, where brokers ask for one; empty for none.
         ssl_key_file: Its key, PEM, without a passphrase.
+        unpacked_bytes: The most that a batch of fetched records may unpack into.
 
     Raises:
         ConfigError: Settings that do not go together; names them.
@@ -46,6 +48,7 @@ class Connection:
     ssl_ca_file: str = ""
     ssl_cert_file: str = ""
     ssl_key_file: str = ""
+    unpacked_bytes: int = UNPACKED_BYTES
 
     def __post_init__(self) -> None:
         protocol = f"{_PREFIX}SECURITY_PROTOCOL is {self.security_protocol}"
@@ -84,6 +87,14 @@ class Connection:
             UsageError: A file of a password, certificate or key cannot be used.
         """
         return {"bootstrap_servers": self.servers, **self.security_arguments()}
+
+    def consumer_arguments(self) -> dict[str, Any]:
+        """What every `stream.clients.Consumer` is made with.
+
+        Raises:
+            UsageError: A file of a password, certificate or key cannot be used.
+        """
+        return {**self.client_arguments(), "unpacked_bytes": self.unpacked_bytes}
 
     def security_arguments(self) -> dict[str, Any]:
         """The same without the addresses.

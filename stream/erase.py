@@ -99,7 +99,7 @@ async def _committed(
 ) -> None:
     """Waits until the workers have committed everything up to these offsets, states included."""
     consumer = Consumer(
-        **settings.connection.client_arguments(),
+        **settings.connection.consumer_arguments(),
         group_id=settings.app_id,
         enable_auto_commit=False,
     )

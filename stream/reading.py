@@ -37,7 +37,7 @@ class StoredRecord(NamedTuple):
 
 def _consumer(connection: Connection) -> AIOKafkaConsumer:
     return Consumer(
-        **connection.client_arguments(),
+        **connection.consumer_arguments(),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=100,

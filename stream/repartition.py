@@ -81,7 +81,7 @@ async def repartition(
     if source == target:
         raise UsageError(f"{source} cannot be copied to itself; make another topic for the copy")
     consumer = Consumer(
-        **connection.client_arguments(),
+        **connection.consumer_arguments(),
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",

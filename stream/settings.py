@@ -201,6 +201,11 @@ class Settings(BaseModel):
     archive_buffer_mb: Annotated[int, Field(ge=1, le=65_536)] = Field(
         64, description="Rows in memory, in MiB, at which they go into the archive before that."
     )
+    unpacked_mb: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        64,
+        description="The most that a compressed batch of records may unpack into, in MiB; a larger "
+        "one is a dead letter.",
+    )
     web_host: str = Field("127.0.0.1", description="Where the health and metrics pages listen.")
     web_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         6066, description="Port of the health and metrics pages; 0 takes a free one."
@@ -240,6 +245,7 @@ class Settings(BaseModel):
             ssl_ca_file=self.ssl_ca_file,
             ssl_cert_file=self.ssl_cert_file,
             ssl_key_file=self.ssl_key_file,
+            unpacked_bytes=self.unpacked_mb << 20,
         )
 
     @property

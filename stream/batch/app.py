@@ -168,6 +168,10 @@ class BatchApp(faust.App):
         """Is set when the application, or something below it, has crashed."""
         return self._crashed
 
+    def consumer_settings(self) -> Mapping[str, Any]:
+        """What every consumer is made with."""
+        return {**self.client_settings(), **self.connection.consumer_arguments()}
+
     def client_settings(self) -> Mapping[str, Any]:
         """What every client of the broker is made with: addresses, identity, credentials."""
         conf = self.conf
@@ -216,7 +220,7 @@ class BatchApp(faust.App):
     def plain_consumer(self, auto_offset_reset: str = "earliest") -> AIOKafkaConsumer:
         """Makes an unstarted consumer without a group, to read topics from their beginning."""
         return Consumer(
-            **self.client_settings(),
+            **self.consumer_settings(),
             enable_auto_commit=False,
             auto_offset_reset=auto_offset_reset,
             # What is left of a transaction that was aborted never happened, in any mode.

@@ -103,7 +103,7 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
         # together, which aiokafka's round robin does not.
         self._assignor = app.assignor
         consumer = Consumer(
-            **app.client_settings(),
+            **app.consumer_settings(),
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
             partition_assignment_strategy=[self._assignor],

@@ -6,8 +6,9 @@ read here, by these rules:
 
 -   a record whose header has a name that is no UTF-8 becomes an `Unreadable`, the name escaped; the
     records around it are read as ever;
--   a batch with a wrong checksum, one that cannot be decompressed, or one that is not what it says
-    of itself becomes one `Unreadable` with the bytes of the batch; nothing of it is believed.
+-   a batch with a wrong checksum, one that cannot be decompressed or would become too large, or one
+    that is not what it says of itself becomes one `Unreadable` with the bytes of the batch; nothing
+    of it is believed.
 
 A batch that cannot be read ends where the next one begins, or, if none is seen, where it says
 itself. Only the record format of Kafka 0.11 (v2) is read here, the only one that Kafka 4 has.
@@ -28,6 +29,7 @@ from aiokafka.record.util import decode_varint_py
 
 from clickpath.errors import BadEvent, UsageError
 from stream.batch.records import RawRecord, Unreadable
+from stream.unpacking import UNPACKED_BYTES, check_unpacked
 
 #: Base offset and length, before the bytes that the length counts.
 _FRAME: Final = struct.Struct(">qi")
@@ -48,14 +50,25 @@ class LenientBatches:
         position: The first offset that is wanted; a batch may begin before it.
         end: The offset behind the last one that may be read now.
         now_ms: The time for what has none that can be believed, epoch milliseconds.
+        unpacked_bytes: The most that a batch may unpack into.
     """
 
-    def __init__(self, raw: bytes, *, place: str, position: int, end: int, now_ms: int) -> None:
+    def __init__(
+        self,
+        raw: bytes,
+        *,
+        place: str,
+        position: int,
+        end: int,
+        now_ms: int,
+        unpacked_bytes: int = UNPACKED_BYTES,
+    ) -> None:
         self._raw = raw
         self._place = place
         self._position = position
         self._end = end
         self._now_ms = now_ms
+        self._unpacked_bytes = unpacked_bytes
         self._at = 0
 
     def has_next(self) -> bool:
@@ -85,6 +98,7 @@ class LenientBatches:
             following=self._next_base(),
             end=self._end,
             now_ms=self._now_ms,
+            unpacked_bytes=self._unpacked_bytes,
         )
 
     def _size(self, at: int) -> int | None:
@@ -112,6 +126,7 @@ class Batch:
         following: The first offset of the batch behind it; None if there is none to be seen.
         end: See `LenientBatches`.
         now_ms: See `LenientBatches`.
+        unpacked_bytes: See `LenientBatches`.
     """
 
     def __init__(
@@ -123,11 +138,13 @@ class Batch:
         following: int | None,
         end: int,
         now_ms: int,
+        unpacked_bytes: int,
     ) -> None:
         self._head = head = _DefaultRecordBatchPy(raw)
         self._raw = raw
         self._place = place
         self._now_ms = now_ms
+        self._unpacked_bytes = unpacked_bytes
         self.base_offset = head.base_offset
         self._first = max(self.base_offset, position)
         self.producer_id = head.producer_id
@@ -186,6 +203,8 @@ class Batch:
                 f"{self._place} has compressed records from offset {self._first} on: {error}; "
                 "cramjam reads them (pip install 'clickpath[worker]')"
             ) from error
+        packed = memoryview(self._raw)[head._pos :]
+        check_unpacked(head.compression_type, packed, self._unpacked_bytes)
         head._maybe_uncompress()
         return bytearray(memoryview(head._buffer)[head._pos :])
 

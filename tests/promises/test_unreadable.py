@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -155,6 +156,47 @@ async def test_apache_kafka_takes_no_batch_that_cannot_be_read(make_shop) -> Non
     assert answers.pop("checksum") == "CorruptRecordException"
     # aiokafka has no name for INVALID_RECORD.
     assert set(answers.values()) == {"UnknownError"}
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has had so far."""
+    [line] = [
+        each
+        for each in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if each.startswith("VmHWM:")
+    ]
+    return int(line.split()[1]) << 10
+
+
+@on_both_brokers
+async def test_a_batch_that_unpacks_into_too_much_is_a_dead_letter_and_is_never_unpacked(
+    make_shop, running, oracle, to_lines
+) -> None:
+    shop = await make_shop(unpacked_mb="8")
+    clicks = clicks_of_partition_0(40, seed=47)
+    expected = await oracle(shop, to_lines(clicks))
+    worker = await running(shop)
+    await sent(shop, batch(recs(clicks[:10])), 10)
+    await shop.handled(worker)
+    before = peak_bytes(worker.pid)
+
+    bombs = [batch([Rec(b"user", bytes(200 << 20))], codec=each) for each in (1, 3, 4)]
+    assert all(len(each) < 1_000_000 for each in bombs)
+    for number, bomb in enumerate(bombs, start=1):
+        await sent(shop, bomb, 1)
+        await sent(shop, batch(recs(clicks[10 * number : 10 * number + 10]), codec=4), 10)
+    await shop.handled(worker)
+    grown = peak_bytes(worker.pid) - before
+    assert await worker.stop() == 0
+
+    letters = await letters_of(shop)
+    assert [each["clickpath-reason"] for each in letters] == [b"bad_compression"] * 3
+    for number, letter in enumerate(letters, start=1):
+        told = letter["clickpath-error"].decode()
+        assert f"offsets {11 * number - 1} to {11 * number - 1}: " in told
+        assert "does not unpack into 8388608 bytes" in told
+    assert await shop.state_hash() == expected.state_hash
+    assert grown < 100 << 20
 
 
 class Link:
