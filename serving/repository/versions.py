@@ -2,6 +2,7 @@
 
 A new version's directory appears complete, by one rename; after it the configuration is replaced,
 by another one. A reader between the two sees a version whose fingerprints it does not know yet.
+Writers take turns (`serving.repository.turns`): the configuration is made of what is there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,7 @@ from serving.manifest import check_manifest, write_manifest
 from serving.outputs import output_names
 from serving.repository.config import CONFIG_FILE, ServingPlan, config_text, keeping, kept_in
 from serving.repository.fingerprints import Vouched, write_signature
+from serving.repository.turns import turn
 from serving.versions import VERSION_FILES
 
 if TYPE_CHECKING:
@@ -91,27 +93,18 @@ def add_version(
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} cannot be the name of a model: letters, digits, . _ and -")
     card, signature = _read(model)
-    earlier = versions(repository, name)
-    for version in earlier[-1:]:
-        _, before = _read(version.directory)
-        if before != signature:
-            raise ModelMismatch(
-                f"the model in {model} gives {_said(signature)}, but {version.directory} gives "
-                f"{_said(before)}: give it another name, or a repository of its own"
-            )
-        if (version.directory / _PYTHON_FILE).exists() != (plan.backend == "python"):
-            raise ModelMismatch(
-                f"{version.directory} is of another backend than {plan.backend}: give this model "
-                "another name, or a repository of its own"
-            )
     try:
-        number, directory = _placed(repository, model, card, plan, name, private_key)
-        every = [*earlier, Version(number, directory, card)]
-        known = {each.number: Vouched.of(each.directory, each.card) for each in every}
-        config = repository / name / CONFIG_FILE
-        kept = kept_in(config.read_text(encoding="utf-8")) if config.exists() else None
-        text = config_text(name, signature, known, plan, steps=card.steps, kept=kept)
-        _write_config(repository, name, text)
+        repository.mkdir(parents=True, exist_ok=True)
+        with turn(repository):
+            earlier = versions(repository, name)
+            _check_fits(model, signature, earlier, plan)
+            number, directory = _placed(repository, model, card, plan, name, private_key)
+            every = [*earlier, Version(number, directory, card)]
+            known = {each.number: Vouched.of(each.directory, each.card) for each in every}
+            config = repository / name / CONFIG_FILE
+            kept = kept_in(config.read_text(encoding="utf-8")) if config.exists() else None
+            text = config_text(name, signature, known, plan, steps=card.steps, kept=kept)
+            _write_config(repository, name, text)
     except OSError as error:
         raise UsageError(f"cannot write to {repository}: {error.strerror}") from error
     return Version(number, directory, card)
@@ -132,16 +125,35 @@ def keep_loaded(repository: Path, name: str, kept: Collection[Version]) -> None:
     config = repository / name / CONFIG_FILE
     known = {each.number: Vouched.of(each.directory, each.card) for each in kept}
     try:
-        before = config.read_text(encoding="utf-8")
-        text = keeping(before, known)
-        if text != before:
-            _write_config(repository, name, text)
+        with turn(repository):
+            before = config.read_text(encoding="utf-8")
+            text = keeping(before, known)
+            if text != before:
+                _write_config(repository, name, text)
     except OSError as error:
         raise UsageError(
             f"cannot write to {config}, which says what Triton loads: {error.strerror}"
         ) from error
     except ModelMismatch as error:
         raise ModelMismatch(f"{config}: {error}") from error
+
+
+def _check_fits(
+    model: Path, signature: Signature, earlier: Sequence[Version], plan: ServingPlan
+) -> None:
+    """Checks that a model can be served beside the versions that are there."""
+    for version in earlier[-1:]:
+        _, before = _read(version.directory)
+        if before != signature:
+            raise ModelMismatch(
+                f"the model in {model} gives {_said(signature)}, but {version.directory} gives "
+                f"{_said(before)}: give it another name, or a repository of its own"
+            )
+        if (version.directory / _PYTHON_FILE).exists() != (plan.backend == "python"):
+            raise ModelMismatch(
+                f"{version.directory} is of another backend than {plan.backend}: give this model "
+                "another name, or a repository of its own"
+            )
 
 
 def _write_config(repository: Path, name: str, text: str) -> None:
@@ -176,7 +188,7 @@ def _placed(
     name: str,
     private_key: Ed25519PrivateKey | None,
 ) -> tuple[int, Path]:
-    """Writes a version aside and moves it to the first number that is free."""
+    """Writes a version aside and moves it to the next number."""
     home = repository / name
     home.mkdir(parents=True, exist_ok=True)
     with _aside(repository) as folder:
@@ -191,16 +203,8 @@ def _placed(
             write_signature(card, made, private_key)
         write_manifest(made, private_key)
         number = 1 + max((int(each.name) for each in version_directories(home)), default=0)
-        while True:
-            try:
-                # Onto a directory with files this fails: somebody else took the number.
-                made.rename(home / str(number))
-            except OSError:
-                if not (home / str(number)).exists():
-                    raise
-                number += 1
-            else:
-                return number, home / str(number)
+        made.rename(home / str(number))
+        return number, home / str(number)
 
 
 @contextmanager

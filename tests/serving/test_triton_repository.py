@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -22,6 +25,7 @@ from serving.manifest import check_manifest
 from serving.repository.config import ServingPlan
 from serving.repository.fingerprints import PARAMETER, Fingerprints
 from serving.repository.folder import TritonFolder
+from serving.repository.turns import turn
 from serving.repository.versions import add_version, versions
 from tests.serving.conftest import twin_of
 
@@ -132,7 +136,7 @@ def test_a_version_holds_the_model_its_card_and_a_signed_manifest(tmp_path: Path
         *("manifest.json", "manifest.sig", "fingerprints.sig"),
     }
     check_manifest(version.directory, KEY.public_key())
-    assert {path.name for path in tmp_path.iterdir()} == {"clickpath"}
+    assert {path.name for path in tmp_path.iterdir()} == {"clickpath", ".lock"}
 
 
 async def test_a_version_is_a_model_directory_like_any_other(
@@ -251,20 +255,40 @@ def test_the_first_of_equal_models_stands_for_all_and_a_broken_one_hides_no_othe
         folder.first(2)
 
 
-def test_versions_that_are_written_at_the_same_time_get_numbers_of_their_own(
+def test_versions_that_are_written_at_the_same_time_miss_nothing_of_each_other(
     tmp_path: Path, model_directory: Path
 ) -> None:
     repository = tmp_path / "repository"
-    writers = [
-        threading.Thread(target=add_version, args=(repository, model_directory, PLANS["cpu"]))
-        for _ in range(6)
-    ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    first = add_version(repository, model_directory, PLANS["cpu"])
+    kept = [first.card.digest]
+    keep = partial(TritonFolder(repository, "clickpath").keep, kept)
+    add = partial(add_version, repository, model_directory, PLANS["cpu"])
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(each) for each in (add, add, keep, add, add, keep, add, add)]
+    assert [each.exception() for each in done] == [None] * 8
 
-    assert [version.number for version in versions(repository)] == [1, 2, 3, 4, 5, 6]
+    numbers = [1, 2, 3, 4, 5, 6, 7]
+    assert [version.number for version in versions(repository)] == numbers
+    config = parsed(repository)
+    assert {f"{PARAMETER}{n}" for n in numbers} <= config.parameters.keys()
+    assert config.parameters["clickpath.kept"].string_value == "1"
+    assert loaded(repository) == [1]
+
+
+def test_who_waits_too_long_for_another_writer_says_so_and_a_killed_writer_holds_up_nobody(
+    tmp_path: Path, model_directory: Path
+) -> None:
+    code = "import pathlib, sys, time; from serving.repository.turns import turn\n"
+    code += "with turn(pathlib.Path(sys.argv[1])): print('mine', flush=True); time.sleep(600)"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"mine\n"
+        said = r"another program writes to .* it holds .*\.lock"
+        with pytest.raises(UsageError, match=said), turn(tmp_path, patience_s=0.1):
+            pass
+        writer.kill()
+    assert add_version(tmp_path, model_directory, PLANS["cpu"]).number == 1
 
 
 def test_a_model_with_other_outputs_is_refused_where_versions_are(
