@@ -5,6 +5,7 @@ import base64
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
 import msgpack
@@ -18,12 +19,16 @@ from clickpath.cli import main
 from clickpath.logs import RawLine
 from clickpath.simulation import START_MS
 from clickpath.wire import click_to_json
+from serving.card import read_card
+from serving.embedded import shipped_model
 from stream.commands.state import users_on_changelog
 from stream.connection import Connection
+from stream.process import WorkerProcess
 from stream.reading import StoredRecord, read_topic
 from tests.kafka.marks import on_both_brokers
 from tests.promises.shop import Shop, lines_of
 from tests.promises.test_dead_letters import run_command
+from tests.serving.conftest import twin_of
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -137,6 +142,7 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
         store="rocksdb",
         store_dir=str(tmp_path / "states"),
         otlp_endpoint=collector.address,
+        model_repository=str(tmp_path / "versions"),
         **sealed,
     )
     for name, value in shop.environ.items():
@@ -146,6 +152,7 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     canaries += [USER] if with_key else []
 
     worker = await running(shop)
+    await try_a_twin(shop, worker, tmp_path / "twin")
     path = [replace(each, user_id=user) for each in simulation.simulate(600, 1, seed=1)]
     late = RawLine(user.encode(), json.dumps(canonical(0, user, note=EMAIL)).encode(), (), "")
     traced = [replace(line, headers=trace_of(n)) for n, line in enumerate(lines_of(path))]
@@ -164,7 +171,11 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     assert await run_command("dlq", "list", *brokers) == 0
     assert await run_command("dlq", "redrive", "--dry-run", *brokers) == 1
     assert await run_command("dlq", "list", "--out", str(tmp_path / "letters"), *brokers) == 0
+    assert await run_command("models", "status", *brokers) == 0
+    assert await run_command("models", "rollback", *brokers) == 0
     seen += "".join(capfd.readouterr()) + (tmp_path / "letters").read_text() + shop.log()
+    models = [each for each in await shop.on(shop.settings.models_topic) if each.value]
+    assert shop.settings.models_topic in await topics(shop)
     records = [each for topic in await topics(shop) for each in await shop.on(topic)]
     seen += "".join(map(repr, records))
     seen += "".join(
@@ -182,6 +193,9 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     assert len(letters) > 20
     assert len(await shop.on(shop.settings.late_topic)) > 0
     assert len(files) > 1
+    reports = [json.loads(each.value)["evidence"] for each in models if b'"evidence"' in each.value]
+    assert reports[-1]["pairs"] > 0
+    assert len(models) > len(reports)
     assert "intervention" in {name for name, _ in collector.spans.values()}
     assert any(each.suffix in (".log", ".sst") and each.stat().st_size for each in states)
     assert 'clickpath_personal_fields_total{kind="email"}' in seen
@@ -280,6 +294,19 @@ async def produce_compressed(shop: Shop, lines: list[RawLine]) -> None:
         await producer.send(shop.settings.clicks_topic, line.value, key=line.key, headers=headers)
     await producer.stop()
     shop.produced += len(lines)
+
+
+async def try_a_twin(shop: Shop, worker: WorkerProcess, folder: Path) -> None:
+    """Puts a candidate beside the model, which from now on is told of on the models topic."""
+    twin = twin_of(shipped_model(), folder)
+    brokers = ["--bootstrap-servers", shop.settings.bootstrap_servers]
+    assert await run_command("models", "add", str(twin), *brokers) == 0
+    digest = read_card(twin).digest
+    promote = ("models", "promote", digest, "--force", "--shadow-s", "86400")
+    assert await run_command(*promote, *brokers) == 0
+    async with asyncio.timeout(60):
+        while ("model_share", digest) not in await worker.samples():
+            pass
 
 
 async def page(address: str, path: str) -> str:
