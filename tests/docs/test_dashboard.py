@@ -129,10 +129,11 @@ async def answer(address: str, query: str) -> list[object]:
     async with aiohttp.ClientSession() as session:
         try:
             async with session.get(f"{address}/api/v1/query", params={"query": query}) as response:
-                content = await response.json()
+                # While it starts it refuses in plain text.
+                content = await response.json() if response.status != 503 else None
         except aiohttp.ClientConnectionError:
-            return []  # it is starting
-    if response.status == 503:
+            content = None
+    if content is None:
         return []
     assert content["status"] == "success", f"{query}: {content}"
     series: list[object] = content["data"]["result"]
