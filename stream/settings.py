@@ -127,6 +127,12 @@ class Settings(BaseModel):
         "", description="Client certificate for Triton, as PEM; needs its key and the CA."
     )
     triton_key_file: str = Field("", description="Key of the client certificate for Triton.")
+    triton_server_name: str = Field(
+        "",
+        pattern=r"^\S*$",
+        description="Name that Triton's certificate is for, where it is another than the one in "
+        "its URL, such as that of a headless service; empty for the one in the URL.",
+    )
     triton_admin_key_file: str = Field(
         "", description="File with the key that Triton asks for before it changes what it serves."
     )

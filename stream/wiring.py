@@ -148,6 +148,7 @@ def triton_address(settings: Settings) -> Address:
         cert_file=file(settings.triton_cert_file),
         key_file=file(settings.triton_key_file),
         admin_key_file=file(settings.triton_admin_key_file),
+        name=settings.triton_server_name or None,
     )
 
 

@@ -51,7 +51,7 @@ class Address:
         cert_file: Certificate that this side shows, as PEM, where the server asks for one.
         key_file: Its key.
         admin_key_file: Holds the key for loading and unloading models, on one line.
-        name: That the server's certificate is for, where it is not the one in the url.
+        name: That the servers' certificate is for, where it is not the one in the url.
 
     Raises:
         ConfigError: That is no address, a file cannot be read, or one is of no use without another.
@@ -71,6 +71,11 @@ class Address:
             raise ConfigError("a client certificate for Triton needs both, its file and its key's")
         if self.cert_file is not None and self.ca_file is None:
             raise ConfigError("a client certificate for Triton needs the file of the CA as well")
+        if self.name is not None and self.ca_file is None:
+            raise ConfigError(
+                f"Triton's certificate is to be for {self.name!r}, but without the file of the CA "
+                "none is asked for"
+            )
         for path in (self.ca_file, self.cert_file, self.key_file, self.admin_key_file):
             if path is not None:
                 _read(path)
@@ -97,7 +102,9 @@ class Address:
                 targets = [
                     f"[{each}]:{port}" if ":" in each else f"{each}:{port}" for each in addresses
                 ]
-                name = host
+                if self.ca_file is not None:
+                    # A certificate is for the name.
+                    name = self.name or host
         return [replace(self, url=target, name=name) for target in targets]
 
     def client_arguments(self) -> dict[str, Any]:

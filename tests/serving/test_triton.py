@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import trustme
 
 from clickpath.encoding import Encoder
 from clickpath.errors import (
@@ -348,7 +347,7 @@ async def test_another_model_behind_the_same_number_is_not_asked(
         server.stop()
 
 
-# ------------------------------------------------------------------------ keys and certificates
+# ---------------------------------------------------------------------------- keys and addresses
 
 
 def test_an_admin_key_that_is_wrong_or_missing_is_one_sentence(
@@ -368,51 +367,6 @@ def test_an_admin_key_that_is_wrong_or_missing_is_one_sentence(
         assert connect(Address(url=server.url, admin_key_file=key), encoder).version == 1
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificates")
-    for name in ("ours", "theirs"):
-        ca = trustme.CA()
-        ca.cert_pem.write_to_path(folder / f"{name}-ca.pem")
-        for side, host in (("server", "127.0.0.1"), ("client", "worker.test")):
-            made = ca.issue_cert(host)
-            made.private_key_pem.write_to_path(folder / f"{name}-{side}-key.pem")
-            made.cert_chain_pems[0].write_to_path(folder / f"{name}-{side}.pem")
-    return folder
-
-
-async def test_with_tls_the_server_must_show_a_certificate_of_our_ca_and_so_must_we(
-    tritonserver: None,
-    repository: Path,
-    encoder: Encoder,
-    certificates: Path,
-    make_path: MakePath,
-) -> None:
-    arguments = [
-        "--grpc-use-ssl=true",
-        "--grpc-use-ssl-mutual=true",
-        f"--grpc-server-cert={certificates / 'ours-server.pem'}",
-        f"--grpc-server-key={certificates / 'ours-server-key.pem'}",
-        f"--grpc-root-cert={certificates / 'ours-ca.pem'}",
-    ]
-
-    def address(ca: str | None, client: str | None) -> Address:
-        return Address(
-            url=server.url,
-            ca_file=certificates / f"{ca}-ca.pem" if ca else None,
-            cert_file=certificates / f"{client}-client.pem" if client else None,
-            key_file=certificates / f"{client}-client-key.pem" if client else None,
-        )
-
-    with LocalServer(repository, ["clickpath"], arguments=arguments) as server:
-        for ca, client in ((None, None), ("ours", None), ("theirs", "ours"), ("ours", "theirs")):
-            with pytest.raises(PredictorUnavailable, match="does not serve any version"):
-                connect(address(ca, client), encoder, wait_s=0.1)
-        predictor = connect(address("ours", "ours"), encoder)
-        assert len(await predictor.predict([make_path(5)], 30)) == 1
-        await predictor.close()
-
-
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -420,11 +374,13 @@ async def test_with_tls_the_server_must_show_a_certificate_of_our_ca_and_so_must
         ({"admin_key_file": "missing"}, "cannot read missing"),
         ({"cert_file": "c.pem"}, "needs both, its file and its key's"),
         ({"cert_file": "c.pem", "key_file": "k.pem"}, "needs the file of the CA as well"),
+        ({"name": "triton.test"}, "for 'triton.test', but without the file of the CA"),
     ],
 )
 def test_files_that_are_of_no_use_are_refused_at_once(files: dict[str, str], message: str) -> None:
+    given = {key: of if key == "name" else Path(of) for key, of in files.items()}
     with pytest.raises(ClickpathError, match=message):
-        Address(url="h:1", **{name: Path(file) for name, file in files.items()})  # type: ignore[arg-type]
+        Address(url="h:1", **given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("url", ["", "triton", "http://triton:8001", "a b:1", "triton:port", ":1"])

@@ -300,12 +300,16 @@ async def test_a_server_that_has_lost_a_version_is_given_it_again(
     await source.close()
 
 
-def test_a_name_stands_for_all_its_servers() -> None:
+@pytest.mark.parametrize(("given", "name"), [(None, "localhost"), ("triton.test", "triton.test")])
+def test_a_name_stands_for_all_its_servers_and_their_certificate_is_for_it(
+    tmp_path: Path, given: str | None, name: str
+) -> None:
     one, two = Address(url="ipv4:10.0.0.1:8001,10.0.0.2:8001").servers()
     assert (one.target, two.target) == ("ipv4:10.0.0.1:8001", "ipv4:10.0.0.2:8001")
-    for each in Address(url="localhost:8001").servers():
-        # A certificate is for the name.
-        assert each.name == "localhost"
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    for each in Address(url="localhost:8001", ca_file=ca, name=given).servers():
+        assert each.name == name
         assert each.url in ("127.0.0.1:8001", "[::1]:8001")
 
 

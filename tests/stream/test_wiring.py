@@ -17,6 +17,8 @@ from stream.wiring import make_predictor
         ({"triton_ca_file": "ca.pem"}, "CLICKPATH_TRITON_CA_FILE is 'ca.pem', but .*_URL is not"),
         ({"triton_cert_file": "c.pem"}, "CLICKPATH_TRITON_CERT_FILE is 'c.pem', but"),
         ({"triton_key_file": "k.pem"}, "CLICKPATH_TRITON_KEY_FILE is 'k.pem', but"),
+        ({"triton_server_name": "n"}, "CLICKPATH_TRITON_SERVER_NAME is 'n', but"),
+        ({"triton_url": "h:1", "triton_server_name": "n"}, "for 'n', but without the file of the"),
         ({"triton_admin_key_file": "a"}, "CLICKPATH_TRITON_ADMIN_KEY_FILE is 'a', but"),
         ({"triton_version": "3"}, "CLICKPATH_TRITON_VERSION is 3, but"),
         ({"triton_model": "theirs"}, "CLICKPATH_TRITON_MODEL is 'theirs', but"),
