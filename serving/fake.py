@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from clickpath.encoding import Encoder
 from clickpath.errors import PredictorTimeout, PredictorUnavailable
-from clickpath.scores import Scores
+from clickpath.scores import OtherScores, Scores
 from clickpath.vocabulary import ACTION_COUNT
 
 
@@ -76,4 +76,5 @@ def fake_scores(path: array[int]) -> Scores:
     raw = blake2b(path.tobytes(), digest_size=ACTION_COUNT, person=b"fake").digest()
     weights = [1 + byte * byte for byte in raw[1:]]
     total = sum(weights)
-    return Scores((0.0, *(round(weight / total, 6) for weight in weights)), round(raw[0] / 255, 6))
+    actions = (0.0, *(round(weight / total, 6) for weight in weights))
+    return Scores(actions, round(raw[0] / 255, 6), OtherScores(leave=round(raw[-1] / 255, 6)))

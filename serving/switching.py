@@ -101,7 +101,8 @@ class Version:
         """Takes its last failure from the counts."""
         self.calls -= 1
         self.failures -= 1
-        self.in_a_row -= 1
+        # It may have given scores since.
+        self.in_a_row = max(self.in_a_row - 1, 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,11 +3,11 @@
 Every figure compares both models on the same live decisions, so that what the day brings - a sale,
 a bot, an outage of the shop - hits both alike and breaks no guard.
 
-    log loss     mean of -log p(what came), in nats, of the next action and of a purchase in the
-                 rest of the session; the difference of both has a standard error, and a guard
-                 breaks only when the difference less two of them is too much
+    log loss     mean of -log p(what came), in nats, of the next action, of a purchase in the rest
+                 of the session, and of the session's end; the difference of both has a standard
+                 error, and a guard breaks only when the difference less two of them is too much
     calibration  how far the mean probability of the likeliest action is from its rate, and the mean
-                 probability of a purchase from the rate of purchases
+                 probability of a purchase, or of the session's end, from how often it came
     PSI          population stability index of the purchase scores, over fixed bins
     agreement    share of decisions that the policy would make alike on the other's scores
     slowdown     the candidate's time over the champion's for the same paths, geometric mean
@@ -15,14 +15,15 @@ a bot, an outage of the shop - hits both alike and breaks no guard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from math import exp, log, sqrt
+from collections.abc import Iterable
+from math import exp, log
 from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from clickpath.scores import Scores
 from serving.reference import BINS, psi, purchase_bin
+from stream.models.foretold import ERRORS, FLOOR, Foretold, standard_error
 from stream.models.record import Guards
 
 #: The least sizes of a sample that a guard looks at.
@@ -32,105 +33,9 @@ LEAST_SESSIONS: Final = 100
 LEAST_CALLS: Final = 20
 LEAST_TIMED: Final = 20
 
-_ERRORS: Final = 2.0
-_FLOOR: Final = 1e-6
 
 _Bins = Annotated[list[int], Field(min_length=BINS, max_length=BINS)]
 _Sums = TypeVar("_Sums", bound=BaseModel)
-
-
-class Foretold(BaseModel):
-    """Sums over what both models foretold and what came.
-
-    Attributes:
-        outcomes: Of how many it is known.
-        champion_loss: Sum of the champion's log losses.
-        candidate_loss: Sum of the candidate's.
-        squared: Sum of the squared differences of both.
-        champion_sure: Sum of the probabilities that the champion gave to what it said.
-        champion_right: How often that came.
-        candidate_sure: The same for the candidate.
-        candidate_right: The same for the candidate.
-    """
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    outcomes: int = 0
-    champion_loss: float = 0.0
-    candidate_loss: float = 0.0
-    squared: float = 0.0
-    champion_sure: float = 0.0
-    champion_right: int = 0
-    candidate_sure: float = 0.0
-    candidate_right: int = 0
-
-    def add_action(
-        self, champion: Sequence[float], candidate: Sequence[float], action: int
-    ) -> None:
-        """Adds which action came next.
-
-        Args:
-            champion: Probability of each action, by action id.
-            candidate: The same.
-            action: Id of the one that came.
-        """
-        self._add_losses(champion[action], candidate[action])
-        self.champion_sure += max(champion)
-        self.candidate_sure += max(candidate)
-        self.champion_right += champion[action] == max(champion)
-        self.candidate_right += candidate[action] == max(candidate)
-
-    def add_yes_or_no(self, champion: float, candidate: float, came: bool) -> None:
-        """Adds whether something came, beside the probabilities that both gave it."""
-        self._add_losses(*(p if came else 1 - p for p in (champion, candidate)))
-        self.champion_sure += champion
-        self.candidate_sure += candidate
-        self.champion_right += came
-        self.candidate_right += came
-
-    def _add_losses(self, champion: float, candidate: float) -> None:
-        """Adds what both gave to what came."""
-        ours, theirs = (-log(max(p, _FLOOR)) for p in (champion, candidate))
-        self.outcomes += 1
-        self.champion_loss += ours
-        self.candidate_loss += theirs
-        self.squared += (theirs - ours) ** 2
-
-    @property
-    def log_loss_excess(self) -> float:
-        """The candidate's log loss less the champion's."""
-        return (self.candidate_loss - self.champion_loss) / max(self.outcomes, 1)
-
-    @property
-    def standard_error(self) -> float:
-        """Of `log_loss_excess`."""
-        return _standard_error(self.outcomes, self.log_loss_excess, self.squared)
-
-    @property
-    def surely_worse(self) -> float:
-        """By how much its log loss is above the champion's at least, for sure."""
-        return self.log_loss_excess - _ERRORS * self.standard_error
-
-    @property
-    def calibration_excess(self) -> float:
-        """The candidate's calibration gap less the champion's."""
-        champion, candidate = (
-            abs(sure - right) / max(self.outcomes, 1)
-            for sure, right in (
-                (self.champion_sure, self.champion_right),
-                (self.candidate_sure, self.candidate_right),
-            )
-        )
-        return candidate - champion
-
-    @property
-    def surely_further_off(self) -> float:
-        """By how much it is further off in calibration at least, for sure."""
-        n = max(self.outcomes, 1)
-        rates = (self.champion_right / n, self.candidate_right / n)
-        # A gap is the mean of n values around a rate, of either model; both may be off by chance.
-        variance = sum(max(rate * (1 - rate), 1 / n) for rate in rates)
-        return self.calibration_excess - _ERRORS * sqrt(variance / n)
 
 
 class Evidence(BaseModel):
@@ -144,6 +49,7 @@ class Evidence(BaseModel):
         candidate_bins: Those of the candidate.
         action: What came next.
         purchase: Whether a purchase came in the rest of the session, once that has ended.
+        leave: Whether the session ended there, of the models that say so, once it has ended.
         calls: How often the candidate was asked.
         failures: How often it gave no scores.
         timed: How often both were asked about the same paths, one after the other.
@@ -162,6 +68,7 @@ class Evidence(BaseModel):
     candidate_bins: _Bins = [0] * BINS
     action: Foretold = Field(default_factory=Foretold)
     purchase: Foretold = Field(default_factory=Foretold)
+    leave: Foretold = Field(default_factory=Foretold)
     calls: int = 0
     failures: int = 0
     timed: int = 0
@@ -180,7 +87,7 @@ class Evidence(BaseModel):
 
     def add_times(self, champion_s: float, candidate_s: float) -> None:
         """Adds how long both took for the same paths."""
-        slower = log(max(candidate_s, _FLOOR) / max(champion_s, _FLOOR))
+        slower = log(max(candidate_s, FLOOR) / max(champion_s, FLOOR))
         self.timed += 1
         self.champion_s += champion_s
         self.candidate_s += candidate_s
@@ -205,7 +112,7 @@ class Evidence(BaseModel):
     @property
     def _surely_slower(self) -> float:
         mean = self.slower / max(self.timed, 1)
-        return exp(mean - _ERRORS * _standard_error(self.timed, mean, self.slower_squared))
+        return exp(mean - ERRORS * standard_error(self.timed, mean, self.slower_squared))
 
     def figures(self) -> dict[str, float]:
         """All that is known, under the names that commands print."""
@@ -218,6 +125,7 @@ class Evidence(BaseModel):
         for outcomes, head, of in (
             ("outcomes", "", self.action),
             ("sessions", "purchase_", self.purchase),
+            ("leave_sessions", "leave_", self.leave),
         ):
             n = max(of.outcomes, 1)
             figures |= {
@@ -262,6 +170,13 @@ class Evidence(BaseModel):
                 guards.purchase_calibration_excess,
                 " of purchases",
             ),
+            (
+                self.leave.outcomes >= LEAST_SESSIONS,
+                self.leave,
+                guards.leave_log_loss_excess,
+                guards.leave_calibration_excess,
+                " of sessions' ends",
+            ),
         ):
             what = f"nats of log loss{head} above the champion's, for sure"
             yield enough, of.surely_worse, loss, what
@@ -292,9 +207,3 @@ def _add(total: _Sums, each: _Sums) -> None:
             setattr(total, name, [a + b for a, b in zip(mine, theirs, strict=True)])
         else:
             setattr(total, name, mine + theirs)
-
-
-def _standard_error(n: int, mean: float, squared: float) -> float:
-    """Of the mean of n values whose squares sum to `squared`."""
-    many = max(n, 1)
-    return sqrt(max(squared / many - mean * mean, 0.0) / many)

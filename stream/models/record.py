@@ -78,6 +78,10 @@ class Guards(_Record):
             session may be above the champion's.
         purchase_calibration_excess: By how much its mean probability of one may be further from
             the rate than the champion's.
+        leave_log_loss_excess: By how many nats its log loss of the session's end may be above the
+            champion's.
+        leave_calibration_excess: By how much its mean probability of one may be further from the
+            rate than the champion's.
         slowdown: How many times as long as the champion it may take for the same paths.
     """
 
@@ -88,6 +92,8 @@ class Guards(_Record):
     failures: float = Field(default=0.05, ge=0, le=1)
     purchase_log_loss_excess: float = Field(default=0.02, ge=0)
     purchase_calibration_excess: float = Field(default=0.05, ge=0)
+    leave_log_loss_excess: float = Field(default=0.05, ge=0)
+    leave_calibration_excess: float = Field(default=0.1, ge=0)
     slowdown: float = Field(default=2.0, gt=0)
 
 

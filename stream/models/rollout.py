@@ -34,6 +34,7 @@ from serving.versions import ModelSource
 from stream.handler import Outcome
 from stream.metrics import ModelGauges
 from stream.models.evidence import Evidence
+from stream.models.phase import PhaseCount
 from stream.models.record import ACTIVE_KEY, Standing, advanced, rolled_back, to_json
 from stream.models.reports import Reports
 from stream.models.topic import Follower, Known, Sent
@@ -99,7 +100,7 @@ class Rollout:
         self._again_s = 0.0
         self._given_up = ("", "")
         self._written = (0, 0.0)
-        self._before_phase = (0, 0)
+        self._phase = PhaseCount()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -305,9 +306,7 @@ class Rollout:
         reason = every.broken(standing.guards)
         if reason is not None:
             return f"{reason} (all workers together)"
-        if self._before_phase[0] != standing.number:
-            self._before_phase = standing.number, every.action.outcomes
-        outcomes, now_ms = every.action.outcomes - self._before_phase[1], self._clock()
+        outcomes, now_ms = self._phase.outcomes(standing.number, every), self._clock()
         if standing.phase_over(now_ms, outcomes, every.purchase.outcomes):
             await self._write(advanced(standing, now_ms))
         return None

@@ -6,14 +6,16 @@ event, when it comes, says which of the two foretold it better; the end of her s
 them foretold better whether she buys. While one sample is being scored no other is taken, so that
 the candidate never takes more than one call's time from the champion.
 
-Of each few samples both models are asked once more, one after the other, for their times alone: in
-turn first, without keys, so that no cache of either knows the paths.
+Of each few samples both models are asked once more, one after the other, for their times: in turn
+first, without keys, so that no cache of either knows the paths. These answers alone tell what both
+say of a session's end, which no record of a decision holds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from array import array
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
@@ -29,7 +31,7 @@ from clickpath.wire.state import UserState
 from serving.switching import Version
 from stream.batch.records import OutputRecord
 from stream.models.evidence import Evidence
-from stream.models.sessions import Sessions
+from stream.models.sessions import Said, Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +86,11 @@ class Trial:
         self._deadline_s = deadline_s
         self._pause_s = pause_s
         self._evidence = Evidence()
-        self._sessions = Sessions(encoder.window, self._evidence.purchase.add_yes_or_no)
+        self._sessions = Sessions(
+            encoder.window,
+            self._evidence.purchase.add_yes_or_no,
+            self._evidence.leave.add_yes_or_no,
+        )
         self._samples = 0
         self._calls_before = candidate.calls, candidate.failures
         self._waiting: OrderedDict[bytes, _Waiting] = OrderedDict()
@@ -175,6 +181,8 @@ class Trial:
             except PredictorError as error:
                 # The version has counted it; the guards look at the count.
                 logger.warning("no comparison, %s gave no scores: %s", other.digest, error)
+                if other is candidate:
+                    await self._excuse(paths)
                 continue
             for decision, key, theirs in zip(some, keys, answers, strict=True):
                 assert decision.scores is not None
@@ -182,26 +190,43 @@ class Trial:
                 ours, new = pair if scorer is champion else pair[::-1]
                 self._add(decision, key, ours, new, theirs)
                 event = decision.path.tip.last_event
-                self._sessions.scored(partition, key, event, ours.purchase, new.purchase)
+                said = Said(ours.purchase, new.purchase)
+                self._sessions.scored(partition, key, event, purchase=said)
                 self._resolve(key, states[key])
         self._samples += 1
         if sample and self._samples % _TIMED == 1:
-            await self._time(sample)
+            await self._time(partition, sample)
 
-    async def _time(self, sample: Sequence[Decision]) -> None:
+    async def _time(self, partition: int, sample: Sequence[Decision]) -> None:
         """Times both on the same paths; whoever is first this time is second the next."""
         paths = [self._encoder.encode(each.path) for each in sample]
         loop, took_s = asyncio.get_running_loop(), dict[Version, float]()
+        said = dict[Version, Sequence[Scores]]()
         order = [self._champion, self._candidate]
         for version in order if self._evidence.timed % 2 else order[::-1]:
             begun_s = loop.time()
             try:
-                await version.predict(paths, self._deadline_s)
+                said[version] = await version.predict(paths, self._deadline_s)
             except PredictorError as error:
                 logger.warning("not timed, %s gave no scores: %s", version.digest, error)
+                if version is self._candidate:
+                    await self._excuse(paths)
                 return
             took_s[version] = loop.time() - begun_s
         self._evidence.add_times(took_s[self._champion], took_s[self._candidate])
+        both = said[self._champion], said[self._candidate]
+        for decision, *scores in zip(sample, *both, strict=True):
+            ours, new = (each.others.leave if each.others else None for each in scores)
+            if ours is not None and new is not None:
+                key, event = decision.user_id.encode(), decision.path.tip.last_event
+                self._sessions.scored(partition, key, event, leave=Said(ours, new))
+
+    async def _excuse(self, paths: Sequence[array[int]]) -> None:
+        """Takes the candidate's failure from the counts if the champion cannot be asked either."""
+        try:
+            await self._champion.predict(paths, self._deadline_s)
+        except PredictorError:
+            self._candidate.excuse()
 
     def _add(
         self, decision: Decision, key: bytes, champion: Scores, candidate: Scores, other: Scores

@@ -20,7 +20,8 @@ _JOB: Final = 'job=~"$job"'
 
 
 #: The figures of a candidate that are compared with a bound.
-_FIGURES: Final = 'figure=~"psi|agreement|slowdown|(purchase_)?(log_loss|calibration)_excess"'
+_COMPARED: Final = "psi|agreement|slowdown|(purchase_|leave_)?(log_loss|calibration)_excess"
+_FIGURES: Final = f'figure=~"{_COMPARED}"'
 
 
 class Panel(NamedTuple):

@@ -110,6 +110,24 @@ def test_a_model_that_says_too_few_purchases_breaks_their_calibration() -> None:
     assert evidence.purchase.calibration_excess == pytest.approx(0.25)
 
 
+def ends(champion: float, candidate: float, n: int) -> Evidence:
+    """Both give the end of the session these probabilities, and it comes in a fifth."""
+    evidence = Evidence()
+    for turn in range(n):
+        evidence.leave.add_yes_or_no(champion, candidate, turn % 5 == 0)
+    return evidence
+
+
+def test_a_model_that_is_worse_in_who_leaves_only_breaks_its_own_guards() -> None:
+    assert "log loss of sessions' ends above" in str(ends(0.2, 0.7, 400).broken(GUARDS))
+    loose = Guards(leave_log_loss_excess=100)
+    assert "calibration of sessions' ends" in str(ends(0.2, 0.7, 400).broken(loose))
+    assert ends(0.2, 0.7, LEAST_SESSIONS - 1).broken(GUARDS) is None
+    assert ends(0.7, 0.2, 400).broken(GUARDS) is None
+    assert ends(0.2, 0.2, 400).broken(GUARDS) is None
+    assert ends(0.2, 0.7, 400).figures()["leave_sessions"] == 400
+
+
 def test_purchases_are_looked_at_from_so_many_sessions_on() -> None:
     assert sessions(0.1, 0.9, LEAST_SESSIONS - 1).broken(GUARDS) is None
     assert sessions(0.1, 0.9, LEAST_SESSIONS).broken(GUARDS) is not None

@@ -12,12 +12,12 @@ from clickpath.steps import UNKNOWN_PRICE, Step, step_of
 from clickpath.vocabulary import ACTION_ID
 from clickpath.window import EMPTY_PATH, PathState, Window, push_step
 from clickpath.wire.state import UserState
-from stream.models.sessions import Sessions
+from stream.models.sessions import Said, Sessions
 from training.labels import HEADS, labels_of
 
 WINDOW = Window()
 GAP_MS, SILENCE_MS = WINDOW.session_gap_ms, WINDOW.session_gap_ms + WINDOW.lateness_ms
-PURCHASE = [head.name for head in HEADS].index("purchase")
+PURCHASE, LEAVE = ([head.name for head in HEADS].index(name) for name in ("purchase", "leave"))
 
 
 def step(at_ms: int, action: str = "view_item") -> Step:
@@ -32,12 +32,21 @@ def path_of(*steps: Step, before: PathState = EMPTY_PATH) -> PathState:
 
 
 class Watched:
-    """Sessions whose ends are written down: what the champion said of each, and what came."""
+    """Sessions whose ends are written down: what the champion said of each, and what came.
+
+    Attributes:
+        ends: Whether a purchase came.
+        lefts: Whether nothing did.
+    """
 
     def __init__(self, most: int = 1_000) -> None:
         self.ends: list[tuple[float, bool]] = []
+        self.lefts: list[tuple[float, bool]] = []
         self.sessions = Sessions(
-            WINDOW, lambda ours, _, bought: self.ends.append((ours, bought)), most
+            WINDOW,
+            lambda ours, _, bought: self.ends.append((ours, bought)),
+            lambda ours, _, left: self.lefts.append((ours, left)),
+            most,
         )
         self.paths: dict[bytes, PathState] = {}
 
@@ -45,7 +54,10 @@ class Watched:
         key = user.encode()
         path = self.paths[key] = path_of(*steps, before=self.paths.get(key, EMPTY_PATH))
         self.sessions.wait(partition, key, path)
-        self.sessions.scored(partition, key, path.tip.last_event, said, 0.5)
+        both = Said(said, 0.5)
+        event = path.tip.last_event
+        self.sessions.scored(partition, key, event, purchase=both)
+        self.sessions.scored(partition, key, event, leave=both)
 
     def chunk(self, *users: tuple[str, Iterable[Step]], partition: int = 0) -> None:
         states = {}
@@ -77,16 +89,17 @@ def test_outcomes_are_the_labels_that_the_trainer_learns_from() -> None:
                 watched.wait(user, said=len(asked) - 1)
     until_ms = clicks[-1].ts_ms + 30 * 86_400_000
     watched.at(until_ms)
-    came = dict(watched.ends)
     labels = {
-        (user, each.event): of[PURCHASE]
+        (user, each.event): of
         for user, steps in every.items()
         for each, of in zip(steps, labels_of(steps, until_ms, GAP_MS), strict=True)
     }
     assert len(watched.sessions) == 0
-    assert len(came) > 0.95 * len(asked) > 200
-    assert {said: labels[asked[said]] for said in came} == came
-    assert 3 < sum(came.values()) < len(came)
+    for head, ends in ((PURCHASE, watched.ends), (LEAVE, watched.lefts)):
+        came = dict(ends)
+        assert len(came) > 0.95 * len(asked) > 200
+        assert {said: labels[asked[said]][head] for said in came} == came
+        assert 3 < sum(came.values()) < len(came)
 
 
 def test_a_yes_is_told_no_earlier_than_a_no() -> None:
@@ -105,6 +118,30 @@ def test_a_new_session_of_the_user_ends_the_one_before_and_its_purchases_do_not_
     watched.wait("u", step(0))
     watched.chunk(("u", [step(GAP_MS + 1, "purchase")]))
     assert watched.ends == [(0.5, False)]
+
+
+def test_she_left_if_nothing_came_after_the_scored_event_in_its_session() -> None:
+    watched = Watched()
+    for n, user in enumerate(("leaves", "stays", "comes again", "stays and comes again")):
+        watched.wait(user, step(0), step(1_000), said=n / 10)
+    again = 2_000 + GAP_MS
+    watched.chunk(
+        ("stays", [step(2_000)]),
+        ("leaves", [step(500, "search")]),  # it is late, and was before
+        ("comes again", [step(again)]),
+        ("stays and comes again", [step(2_000), step(again)]),
+    )
+    watched.at(2_000 + SILENCE_MS)
+    assert dict(watched.lefts) == {0.0: True, 0.1: False, 0.2: True, 0.3: False}
+
+
+def test_what_only_one_model_says_of_the_end_is_not_told() -> None:
+    watched = Watched()
+    path = path_of(step(0))
+    watched.sessions.wait(0, b"u", path)
+    watched.sessions.scored(0, b"u", path.tip.last_event, purchase=Said(0.2, 0.3))
+    watched.at(2 * SILENCE_MS)
+    assert (watched.ends, watched.lefts) == ([(0.2, False)], [])
 
 
 def test_a_purchase_before_the_scored_event_does_not_count() -> None:

@@ -20,9 +20,11 @@ POLICY = default_policy()
 NOW_MS = simulation.START_MS + 365 * 86_400_000
 
 
-async def evidence_of(candidate: FakePredictor, clicks: int = 12_000) -> Evidence:
+async def evidence_of(
+    candidate: FakePredictor, clicks: int = 12_000, champion: FakePredictor | None = None
+) -> Evidence:
     """What a trial knows after so many clicks, in chunks of 100, a sample of each."""
-    champion = FakePredictor(ENCODER)
+    champion = champion or FakePredictor(ENCODER)
     handler = Handler(
         encoder=ENCODER,
         policy=POLICY,
@@ -55,7 +57,10 @@ async def test_a_twin_is_as_good_as_the_champion_in_everything() -> None:
     assert evidence.action.outcomes > 300
     assert evidence.purchase.outcomes > 100
     assert evidence.timed >= LEAST_TIMED
-    assert (evidence.action.log_loss_excess, evidence.purchase.log_loss_excess) == (0, 0)
+    assert 20 < evidence.leave.outcomes < evidence.purchase.outcomes
+    assert 0 < evidence.leave.champion_right < evidence.leave.outcomes
+    every = (evidence.action, evidence.purchase, evidence.leave)
+    assert [each.log_loss_excess for each in every] == [0, 0, 0]
     assert evidence.agreement == 1
     assert evidence.broken(Guards()) is None
 
@@ -71,3 +76,21 @@ async def test_a_candidate_that_fails_is_not_timed_and_its_failures_count() -> N
     evidence = await evidence_of(failing, 3_000)
     assert (evidence.pairs, evidence.timed, evidence.purchase.outcomes) == (0, 0, 0)
     assert "calls failed" in str(evidence.broken(Guards()))
+
+
+async def test_a_failure_of_the_server_that_both_are_on_is_not_held_against_the_candidate() -> None:
+    frozen = iter(())
+
+    def candidate_fails(call: int) -> bool:
+        nonlocal frozen
+        fails = call % 7 == 6
+        frozen = iter([fails])
+        return fails
+
+    candidate = FakePredictor(ENCODER, digest="fa4e000000000001", failing=candidate_fails)
+    champion = FakePredictor(ENCODER, failing=lambda _: next(frozen, False))
+    evidence = await evidence_of(candidate, champion=champion)
+    failed = sum(candidate_fails(call) for call in range(len(candidate.batch_sizes)))
+    assert failed > 5
+    assert (evidence.failures, evidence.calls) == (0, len(candidate.batch_sizes) - failed)
+    assert evidence.broken(Guards()) is None
