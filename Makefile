@@ -37,7 +37,7 @@ KILLS ?= 10
 MODE ?= at-least-once
 BROKER ?= apache-kafka
 
-.PHONY: help demo test check chaos soak format bench bench-peers train reference lock clean \
+.PHONY: help demo test check chaos triton-chaos soak format bench bench-peers train reference lock clean \
 	docs chart-check compose-check chart-tools chart-types sbom worker-packages
 
 help: ## list the targets
@@ -61,6 +61,9 @@ check: $(TEST_VENV)/.complete ## lint, formatting, types and import directions
 
 chaos: $(TEST_VENV)/.complete ## kill workers under load and compare (KILLS, MODE, BROKER)
 	@$(TEST_VENV)/bin/python -m tests.kafka.chaos --kills $(KILLS) --mode $(MODE) --broker $(BROKER) $(ARGS)
+
+triton-chaos: $(TEST_VENV)/.complete
+	@$(TEST_VENV)/bin/python -m tests.serving.triton_chaos $(ARGS)
 
 soak: BROKER = embedded
 soak: $(TEST_VENV)/.complete
