@@ -1,26 +1,46 @@
-"""aiokafka's clients as all of the product uses them: a cancelled start leaves nothing open.
+"""aiokafka's clients as all of the product uses them: none leaves a connection open.
 
-`AIOKafkaClient.bootstrap` (aiokafka 0.14.0, client.py, line 218) asks its first broker over a
-connection that only a local name knows, and closes it after an error of Kafka's or a timeout. When
-the start is cancelled while that answer is on its way, nobody closes the connection until it is
-garbage, which Python warns of. So a cancelled start is followed down to there.
+Those of aiokafka 0.14.0 do, in four ways:
+
+- `AIOKafkaClient.bootstrap` asks its first broker over a connection that only a local name knows,
+  and closes it after an error of Kafka's or a timeout, not when the start is cancelled. So a
+  cancelled start is followed down to there.
+- A stop ends one part after another, the connections last: when a part fails, or the stop is
+  cancelled, the rest stays as it is. Here each part is ended whatever became of the others.
+- A request that is made when the client has stopped, or a start that is still under way, opens a
+  connection anew. Here it is closed at once, and what wanted it fails.
+- A consumer waits for tasks of its own that it has cancelled. If one of them had not begun yet, or
+  was about to try something again, that wait ends as if the stop had been cancelled.
 """
 
+# ruff: noqa: SLF001 - the parts of a client and its connections are private to aiokafka
 from __future__ import annotations
 
 import asyncio
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 
 from stream.unpacking import UNPACKED_BYTES, bounded
 
 _BOOTSTRAP: Final = AIOKafkaClient.bootstrap.__code__
+
+
+class _Connections(dict[Any, AIOKafkaConnection]):
+    """The connections of a client, by node; closed as they come once the client is `ended`."""
+
+    ended = False
+
+    def __setitem__(self, node: Any, connection: AIOKafkaConnection) -> None:
+        super().__setitem__(node, connection)
+        if self.ended:
+            connection.close()
 
 
 class Consumer(AIOKafkaConsumer):
@@ -32,34 +52,84 @@ class Consumer(AIOKafkaConsumer):
         settings: Whatever else aiokafka takes.
     """
 
+    _closed: bool
+
     def __init__(self, *topics: str, unpacked_bytes: int = UNPACKED_BYTES, **settings: Any) -> None:
         super().__init__(*topics, **settings)
         self.unpacked_bytes = unpacked_bytes
         # Where answers come in is the only place to see a batch before the fetcher keeps it.
         self._client.send = bounded(self._client.send, unpacked_bytes)
+        self._connections = self._client._conns = _Connections()
 
     async def start(self) -> None:
         """Connects, and joins its group."""
         with _nothing_left_open():
             await super().start()
+        if self._connections.ended:
+            await self._end()
+
+    async def stop(self) -> None:
+        """Leaves its group, and disconnects."""
+        if not self._closed:
+            self._closed = True
+            await self._end()
+
+    async def _end(self) -> None:
+        async with AsyncExitStack() as ending:
+            ending.push_async_callback(_disconnect, self._client, self._connections)
+            for part in (self._fetcher, self._coordinator):
+                if part is not None:
+                    ending.push_async_callback(_close, part)
 
 
 class Producer(AIOKafkaProducer):
     """A producer."""
 
+    _closed: bool
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._connections = self.client._conns = _Connections()
+
     async def start(self) -> None:
         """Connects."""
         with _nothing_left_open():
             await super().start()
+        if self._connections.ended:
+            await self._end()
+
+    async def stop(self) -> None:
+        """Sends what is left, and disconnects."""
+        if not self._closed:
+            try:
+                await super().stop()
+            finally:
+                await self._end()
+
+    async def _end(self) -> None:
+        if (sending := self._sender.sender_task) is not None:
+            # Nobody waits for what it has begun: that fails with the connections.
+            sending.cancel()
+        await _disconnect(self.client, self._connections)
 
 
 class Admin(AIOKafkaAdminClient):
     """A client for topics and settings."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._connections = self._client._conns = _Connections()
+
     async def start(self) -> None:
         """Connects."""
         with _nothing_left_open():
             await super().start()
+        if self._connections.ended:
+            await self.close()
+
+    async def close(self) -> None:
+        """Disconnects."""
+        await _disconnect(self._client, self._connections)
 
 
 @contextmanager
@@ -71,3 +141,20 @@ def _nothing_left_open() -> Iterator[None]:
             if frame.f_code is _BOOTSTRAP and (left := frame.f_locals.get("bootstrap_conn")):
                 left.close()
         raise
+
+
+async def _disconnect(client: AIOKafkaClient, connections: _Connections) -> None:
+    connections.ended = True
+    await client.close()
+
+
+async def _close(part: Any) -> None:
+    """Closes a part of a consumer; only a cancellation of the caller is one."""
+    task = asyncio.current_task()
+    assert task is not None
+    asked = task.cancelling()
+    try:
+        await part.close()
+    except asyncio.CancelledError:
+        if task.cancelling() > asked:
+            raise

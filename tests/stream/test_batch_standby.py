@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
+from aiokafka import TopicPartition
 
+from stream.batch.aside import Aside
+from stream.batch.memory import MemoryStore
+from stream.batch.progress import BatchProgress
 from stream.batch.records import Chunk
+from stream.batch.standby import Standbys
+from stream.clients import Consumer
 from tests.stream.counting import (
     PARTITIONS,
     PATIENCE_S,
@@ -170,3 +177,49 @@ async def test_a_worker_alone_with_replicas_wanted_works_as_ever(
         "too few workers for the standby replicas: 1 wanted for each partition, "
         "0 possible with 1 in the group"
     ]
+
+
+class Starting(Consumer):
+    """A consumer that tells when it has started."""
+
+    def __init__(self, servers: str, then: Callable[[], None]) -> None:
+        super().__init__(bootstrap_servers=servers, auto_offset_reset="none")
+        self._then = then
+
+    async def start(self) -> None:
+        await super().start()
+        self._then()
+
+
+async def test_standbys_that_are_taken_away_while_their_client_starts_are_followed_when_they_return(
+    job: Job,
+) -> None:
+    partition = TopicPartition(job.topic, 0)
+    await produce(job, 400)
+    clients = 0
+
+    def started() -> None:
+        nonlocal clients
+        clients += 1
+        if clients == 1:
+            standbys.assign({})
+
+    progress = BatchProgress()
+    standbys = Standbys(lambda: Starting(job.servers, started), progress)
+    store = job.store() or MemoryStore()
+    aside: Aside[bytes] = Aside(lambda number: store.open(job.topic, number, bytes))
+    standbys.assign({partition: aside})
+    standbys.resume()
+    following = asyncio.create_task(standbys.run())
+    try:
+        await until(lambda: clients > 0 or following.done(), "its client has started")
+        standbys.assign({partition: aside})
+        standbys.resume()
+        await until(
+            lambda: progress.standbys[partition].lag_records == 0 or following.done(), "it follows"
+        )
+        assert aside.view(0).begin == 400 // PARTITIONS
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
+        aside.keep(())

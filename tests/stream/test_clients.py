@@ -1,4 +1,4 @@
-"""A client whose start is cancelled while its first broker is asked leaves no connection open."""
+"""Rules of clients: whatever becomes of a start or a stop, no connection is left open."""
 
 from __future__ import annotations
 
@@ -11,13 +11,37 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 
-from stream.broker import EmbeddedBroker
+from stream.broker import EmbeddedBroker, TopicSpec, create_topics
 from stream.clients import Admin, Consumer, Producer
 from stream.connection import Connection
-from stream.refusals import started
+from stream.refusals import started, stopped
+from tests.stream.counting import PATIENCE_S, until
 
 pytestmark = pytest.mark.broker
+
+each_client = pytest.mark.parametrize("make", [Consumer, Producer, Admin])
+
+
+@asynccontextmanager
+async def nothing_left_open() -> AsyncIterator[None]:
+    """Fails if a task goes on, or the garbage collector finds an open connection."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ResourceWarning)
+        yield
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()}, "all tasks ended", 10)
+        gc.collect()
+    assert [str(each.message) for each in said] == []
+
+
+def connected(client: Any) -> AIOKafkaClient:
+    """What holds a client's connections."""
+    found: AIOKafkaClient = client.client if isinstance(client, Producer) else client._client
+    return found
 
 
 @asynccontextmanager
@@ -52,7 +76,7 @@ async def silent_after_its_first_answer(
         await asyncio.gather(*filter(None, busy))
 
 
-@pytest.mark.parametrize("make", [Consumer, Producer, Admin])
+@each_client
 async def test_a_cancelled_start_leaves_nothing_open(
     broker: EmbeddedBroker, make: Callable[..., Any]
 ) -> None:
@@ -62,13 +86,102 @@ async def test_a_cancelled_start_leaves_nothing_open(
         async with started(make(**connection.client_arguments()), connection):
             raise AssertionError("it has never had an answer")
 
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always", ResourceWarning)
-        async with silent_after_its_first_answer(broker, asked) as connection:
-            using = asyncio.create_task(use(connection))
-            await asyncio.wait_for(asked.wait(), 60)
-            using.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await using
-            gc.collect()
-    assert [str(each.message) for each in said] == []
+    async with nothing_left_open(), silent_after_its_first_answer(broker, asked) as connection:
+        using = asyncio.create_task(use(connection))
+        await asyncio.wait_for(asked.wait(), 60)
+        using.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await using
+
+
+@each_client
+async def test_a_client_that_is_stopped_as_soon_as_it_has_started_leaves_nothing(
+    broker: EmbeddedBroker, make: Callable[..., Any]
+) -> None:
+    async with nothing_left_open():
+        client = make(**broker.connection.client_arguments())
+        await client.start()
+        await stopped(client)
+        del client
+
+
+@each_client
+async def test_a_client_that_is_stopped_while_it_starts_leaves_nothing(
+    broker: EmbeddedBroker, make: Callable[..., Any]
+) -> None:
+    async with nothing_left_open():
+        client = make(**broker.connection.client_arguments())
+        starting = asyncio.create_task(client.start())
+        await asyncio.sleep(0)
+        await stopped(client)
+        await starting
+        del client
+
+
+@each_client
+async def test_a_stop_that_is_cancelled_leaves_nothing_open(
+    broker: EmbeddedBroker, make: Callable[..., Any]
+) -> None:
+    async with nothing_left_open():
+        client = make(**broker.connection.client_arguments())
+        await client.start()
+        assert await connected(client).ready(connected(client).get_random_node())
+        stopping = asyncio.create_task(stopped(client))
+        await asyncio.sleep(0)
+        stopping.cancel()
+        with suppress(asyncio.CancelledError):
+            await stopping
+        del client, stopping
+
+
+async def test_a_member_whose_stop_is_cancelled_while_it_joins_leaves_nothing_open(
+    broker: EmbeddedBroker,
+) -> None:
+    """The embedded broker answers a join after half of the session timeout."""
+    await create_topics(broker.connection, {"joined-in-vain": TopicSpec(partitions=1)})
+
+    async def join_in_vain() -> None:
+        consumer = Consumer(
+            **broker.connection.client_arguments(), group_id="in-vain", session_timeout_ms=240_000
+        )
+        await consumer.start()
+        consumer.subscribe(["joined-in-vain"])
+        await until(lambda: consumer._coordinator._performed_join_prepare, "it joins")
+        stopping = asyncio.create_task(consumer.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(stopping, PATIENCE_S)
+
+    async with nothing_left_open():
+        await join_in_vain()
+
+
+@each_client
+async def test_what_is_asked_of_a_client_that_has_stopped_fails_and_leaves_nothing_open(
+    broker: EmbeddedBroker, make: Callable[..., Any]
+) -> None:
+    async with nothing_left_open():
+        client = make(**broker.connection.client_arguments())
+        await client.start()
+        await stopped(client)
+        holder = connected(client)
+        with pytest.raises(KafkaConnectionError):
+            await holder.send(holder.get_random_node(), MetadataRequest([]))
+        del client, holder
+
+
+async def test_a_consumer_that_waits_to_fetch_again_is_stopped_in_order(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with EmbeddedBroker() as broker:
+        await create_topics(broker.connection, {"gone": TopicSpec(partitions=1)})
+        consumer = Consumer(**broker.connection.client_arguments(), retry_backoff_ms=600_000)
+        await consumer.start()
+        consumer.assign([TopicPartition("gone", 0)])
+        await consumer.seek_to_beginning()
+        await until(lambda: bool(consumer._fetcher._in_flight), "it fetches")
+    # The broker has gone.
+    await until(lambda: "Failed fetch messages" in caplog.text, "the fetch has failed")
+    await asyncio.wait_for(consumer.stop(), PATIENCE_S)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
