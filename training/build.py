@@ -148,6 +148,8 @@ def _made(
 ) -> Manifest:
     window = recipe.encoder.window
     say("reading the corpus")
+    # Before the clicks are: whoever is erased meanwhile may be among them.
+    erased = corpus.erased()
     refused = Counter[str]()
     for entry in corpus.entries(refused):
         spill.add(entry)
@@ -179,6 +181,7 @@ def _made(
         cleaning=asdict(recipe.rules) if corpus.foreign else None,
         layout=Layout(bucket_clicks=recipe.bucket_clicks, shard_examples=recipe.shard_examples),
         sources=corpus.sources(),
+        erasures=None if erased is None else erased.digest,
         clicks=Clicks(
             read=read,
             kept=kept,

@@ -26,7 +26,7 @@ from clickpath.events import MAX_TS_MS, Click
 from clickpath.logs import FORMATS, read_log
 from clickpath.simulation import simulate
 from clickpath.wire import canonical, parse
-from training.erased import PLACE, erased_in
+from training.erased import PLACE, Erased, erased_in
 from training.examples import Entry, entry_of
 from training.manifest import Source
 
@@ -68,6 +68,10 @@ class Corpus(Protocol):
 
     def sources(self) -> tuple[Source, ...]:
         """What the clicks are made of, with digests."""
+        ...
+
+    def erased(self) -> Erased | None:
+        """Who was erased; None where that is not known, as everywhere but in an archive."""
         ...
 
 
@@ -115,6 +119,9 @@ class Simulated:
         name = f"simulated: {self.events} events, {self.users} users, seed {self.seed}"
         return (Source(name=name, bytes=0, sha256=""),)
 
+    def erased(self) -> None:
+        """See `Corpus`."""
+
 
 @dataclass(frozen=True, slots=True)
 class LogFile:
@@ -142,6 +149,9 @@ class LogFile:
         """The file, or the files of the folder."""
         return sources_at(str(self.path))
 
+    def erased(self) -> None:
+        """See `Corpus`."""
+
 
 def _reason(line: bytes) -> str:
     """Why a line of a public log is no click; the parser's own reasons are those of JSON."""
@@ -166,7 +176,7 @@ class Parquet:
         """See `Corpus`; the reasons are those of canonical events."""
         files = self._files()
         places = count()
-        erased = erased_in(self.address) if self.format_name == ARCHIVE else None
+        erased = self.erased()
         for name in files:
             with fsspec.open(name, "rb") as file, readable(name):
                 table = pq.ParquetFile(file)
@@ -180,6 +190,10 @@ class Parquet:
     def sources(self) -> tuple[Source, ...]:
         """All files."""
         return sources_at(self._root(), ".parquet")
+
+    def erased(self) -> Erased | None:
+        """See `Corpus`."""
+        return erased_in(self.address) if self.format_name == ARCHIVE else None
 
     def _root(self) -> str:
         archived = self.format_name == ARCHIVE

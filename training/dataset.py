@@ -7,8 +7,9 @@ whatever the size of the part.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,11 +33,13 @@ class Part:
         shards: Where they are: in memory, or files that are read when they are needed.
         sizes: Examples in each shard.
         known: Labels that are known, by head.
+        left_out: Hashes of users whose examples are passed over; None for nobody.
     """
 
     shards: tuple[Shard | Path, ...]
     sizes: tuple[int, ...]
     known: Mapping[str, int]
+    left_out: Ints | None = None
 
     @staticmethod
     def of(
@@ -84,6 +87,15 @@ class Part:
         """Whether any label of a head is known."""
         return self.known[head] > 0
 
+    def without(self, users: Ints) -> Part:
+        """The part without the examples of some users, by their hashes; reads it once."""
+        sizes, known = [], Counter({head.name: 0 for head in HEADS})
+        for shard in self.shards:
+            kept = _loaded(shard, users)
+            sizes.append(len(kept))
+            known.update(kept.known())
+        return replace(self, sizes=tuple(sizes), known=dict(known), left_out=users)
+
     def batches(self, size: int, seed: int | Sequence[int] | None = None) -> Iterator[Batch]:
         """The examples in pieces, each cut to the length of its longest path.
 
@@ -98,7 +110,8 @@ class Part:
         together = 1 if rng is None else _SHUFFLED_SHARDS
         left: list[Shard] = []
         for start in range(0, len(numbers), together):
-            loaded = [_loaded(self.shards[n]) for n in numbers[start : start + together]]
+            some = (self.shards[n] for n in numbers[start : start + together])
+            loaded = [_loaded(shard, self.left_out) for shard in some]
             shard = joined([*left, *loaded])
             rows = np.arange(len(shard))
             if rng is not None:
@@ -111,11 +124,11 @@ class Part:
 
     def whole(self) -> Batch:
         """All examples at once; for parts that are known to be small."""
-        return joined([_loaded(shard) for shard in self.shards]).batch(slice(None))
+        return joined([_loaded(shard, self.left_out) for shard in self.shards]).batch(slice(None))
 
     def last_labels(self) -> dict[str, Ints]:
         """The labels of the last step of each path, by head, shape (n,), in the stored order."""
-        of_shards = [_loaded(shard).last_labels() for shard in self.shards]
+        of_shards = [_loaded(shard, self.left_out).last_labels() for shard in self.shards]
         none = np.zeros(0, np.int64)
         return {name: np.concatenate([none, *(of[name] for of in of_shards)]) for name in HEAD}
 
@@ -148,5 +161,8 @@ class Dataset:
         return Part(paths, tuple(shard.examples for shard in files.shards), files.known)
 
 
-def _loaded(shard: Shard | Path) -> Shard:
-    return load_shard(shard) if isinstance(shard, Path) else shard
+def _loaded(shard: Shard | Path, left_out: Ints | None) -> Shard:
+    found = load_shard(shard) if isinstance(shard, Path) else shard
+    if left_out is None:
+        return found
+    return shard_of(found.batch(np.flatnonzero(~np.isin(found.users, left_out))))

@@ -22,6 +22,7 @@ _MODULES: Final = (
     "build",
     "cleaning",
     "corpus",
+    "erased",
     "examples",
     "labels",
     "quantiles",
@@ -98,7 +99,7 @@ class Manifest(_Record):
     """What stands in `manifest.json`.
 
     Attributes:
-        format: Of the shards and of this file.
+        format: Of the shards and of this file; 1 did not tell who had been erased.
         version: Of Clickpath.
         code: Digest of the code that decides what an example is.
         encoder: Fingerprint of the encoder.
@@ -107,12 +108,13 @@ class Manifest(_Record):
         cleaning: The rules, or null where nothing is cleaned.
         layout: How the examples lie in their files.
         sources: What the clicks are made of.
+        erasures: Digest of who had been erased from the archive that they are of; null for others.
         clicks: What became of them.
         time: Their range, and the cuts.
         parts: The examples.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     version: str = clickpath.__version__
     code: str
     encoder: str
@@ -121,6 +123,7 @@ class Manifest(_Record):
     cleaning: dict[str, Any] | None
     layout: Layout
     sources: tuple[Source, ...]
+    erasures: str | None
     clicks: Clicks
     time: Time
     parts: dict[str, PartFiles]

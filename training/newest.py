@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from clickpath.errors import UsageError
 from training.corpus import Corpus
+from training.erased import Erased
 from training.examples import Entry
 from training.manifest import Source
 
@@ -57,3 +58,7 @@ class Newest:
         """Those of the corpus, and which part of it."""
         part = Source(name=f"of these the newest {self.days:g} days", bytes=0, sha256="")
         return (*self.corpus.sources(), part)
+
+    def erased(self) -> Erased | None:
+        """See `Corpus`."""
+        return self.corpus.erased()

@@ -12,7 +12,6 @@ import torch
 from pydantic import JsonValue
 
 from clickpath.encoding import Encoder
-from clickpath.errors import UsageError
 from serving.card import Card, read_card, write_card
 from serving.promotion import Gain, Promotion, write_promotion
 from training.build import Recipe, build
@@ -20,10 +19,10 @@ from training.calibration import calibrate, write_calibration
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.corpus import Corpus
 from training.dataset import Dataset
+from training.earlier import old_parts
 from training.examples import PARTS
 from training.gate import Thresholds, check_metric, finite, latency_ms, reasons_against
 from training.heads import teachable, vocabulary_of
-from training.manifest import MANIFEST_FILE
 from training.model import PathModel
 from training.package import check_package, with_reference, write_package
 from training.paired import gain
@@ -93,19 +92,19 @@ def execute(renewal: Renewal, say: Callable[[str], None], show: Progress) -> Ren
     torch.set_num_threads(renewal.threads)
     encoder, run, out = renewal.encoder, renewal.run, renewal.out
     model, card = load_checkpoint(run, encoder), read_card(run)
-    old = _old_examples(run) if renewal.method == "lora" else None
+    old = old_parts(run / EXAMPLES_FOLDER, renewal.corpus) if renewal.method == "lora" else None
     new = build(renewal.corpus, out / EXAMPLES_FOLDER, Recipe(encoder=encoder), say)
     tests = {"new": new.part("test")}
     if old is not None:
-        tests["old"] = old.part("test")
+        tests["old"] = old["test"]
     said_before = {name: predict(model, part) for name, part in tests.items()}
     before = {name: measure(part, said_before[name]) for name, part in tests.items()}
     check_metric(renewal.thresholds.metric, before["new"])
     began_s = monotonic()
     if old is not None:
-        steps = _epochs_of(card) * -(-len(old.part("train")) // renewal.loop.batch)
+        steps = _epochs_of(card) * -(-len(old["train"]) // renewal.loop.batch)
         recent = new.part("train"), new.part("valid")
-        model = refreshed(model, recent, old.part("train"), steps, renewal.loop, show)
+        model = refreshed(model, recent, old["train"], steps, renewal.loop, show)
     else:
         model = _from_nothing(model, new, renewal.loop, show)
     seconds = monotonic() - began_s
@@ -164,15 +163,6 @@ def _judged(
         latency_ms=took_ms,
         created_ms=renewal.now_ms,
     )
-
-
-def _old_examples(run: Path) -> Dataset:
-    folder = run / EXAMPLES_FOLDER
-    if not (folder / MANIFEST_FILE).is_file():
-        raise UsageError(
-            f"{run} has no examples, of which a LoRA refresh sees half; --method full needs none"
-        )
-    return Dataset.open(folder)
 
 
 def _epochs_of(card: Card) -> int:

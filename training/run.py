@@ -24,6 +24,7 @@ from training.calibration import calibrate, write_calibration
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.corpus import Corpus
 from training.dataset import Dataset, Part
+from training.earlier import reopen
 from training.examples import PARTS, Sampling
 from training.form import ModelConfig
 from training.heads import teachable, vocabulary_of
@@ -161,7 +162,7 @@ def _examples(run: Run, say: Callable[[str], None]) -> Dataset:
     except OSError as error:
         raise UsageError(f"cannot write to {run.out}: {error.strerror}") from error
     if run.resume:
-        return Dataset.open(run.out / EXAMPLES_FOLDER)
+        return reopen(run.corpus, run.out / EXAMPLES_FOLDER)
     recipe = Recipe(encoder=run.encoder, sampling=run.sampling)
     dataset = build(run.corpus, run.out / EXAMPLES_FOLDER, recipe, say)
     say("examples: " + ", ".join(f"{name} {len(dataset.part(name))}" for name in PARTS))

@@ -37,6 +37,9 @@ class Given:
     def sources(self) -> tuple[Source, ...]:
         return (Source(name="given", bytes=0, sha256=""),)
 
+    def erased(self) -> None:
+        pass
+
 
 @dataclass(frozen=True)
 class Streamed:
@@ -50,6 +53,9 @@ class Streamed:
 
     def sources(self) -> tuple[Source, ...]:
         return ()
+
+    def erased(self) -> None:
+        pass
 
 
 def built(clicks: Iterable[Click], folder: Path, recipe: Recipe | None = None) -> Dataset:
@@ -195,7 +201,7 @@ def test_what_an_earlier_build_has_left_is_gone(tmp_path: Path) -> None:
 def test_a_folder_without_a_data_set_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no data set at"):
         Dataset.open(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"format": 2}')
+    (tmp_path / "manifest.json").write_text('{"format": 1}')
     with pytest.raises(UsageError, match=r"manifest\.json is no manifest: format"):
         Dataset.open(tmp_path)
 
