@@ -62,6 +62,10 @@ class Connection:
         for name in ("sasl_username", "sasl_password_file") if self.has_users else ():
             if not getattr(self, name):
                 raise ConfigError(f"{protocol}, which needs {_PREFIX}{name.upper()}")
+        if self.sasl_mechanism != "SCRAM-SHA-512" and not self.has_users:
+            raise ConfigError(
+                f"{protocol}, which does not use {_PREFIX}SASL_MECHANISM ({self.sasl_mechanism})"
+            )
         if bool(self.ssl_cert_file) != bool(self.ssl_key_file):
             raise ConfigError(f"{_PREFIX}SSL_CERT_FILE and {_PREFIX}SSL_KEY_FILE go together")
 

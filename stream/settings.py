@@ -287,8 +287,8 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
         given: Values from the command line, which win; None stands for not given.
 
     Raises:
-        ConfigError: A variable that nobody knows, a value that cannot be, or settings of the
-            connection that do not go together; names them.
+        ConfigError: A variable that nobody knows, a value that cannot be, or settings that do not
+            go together; names them.
     """
     values: dict[str, object] = {}
     for name, value in environ.items():
@@ -311,4 +311,11 @@ def load_settings(environ: Mapping[str, str], **given: object) -> Settings:
     _ = settings.connection
     if (settings.store == "rocksdb") != bool(settings.store_dir):
         raise ConfigError(f"{PREFIX}STORE=rocksdb and {PREFIX}STORE_DIR go together")
+    apart_s = settings.commit_interval_s
+    for name, probe in (("unready_after_s", "/ready"), ("stalled_after_s", "/health")):
+        if (after_s := getattr(settings, name)) <= apart_s:
+            raise ConfigError(
+                f"{PREFIX}{name.upper()} is {after_s:g}, but commits are {PREFIX}COMMIT_INTERVAL_S "
+                f"= {apart_s:g} s apart: {probe} would fail between them"
+            )
     return settings

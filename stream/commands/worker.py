@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from clickpath.encoding import Encoder
 from stream.commands.arguments import add_brokers, parser, settings_of, wall_clock_ms
+from stream.idle_settings import idle_settings
 from stream.log_lines import set_up_logging
 from stream.wiring import make_tracer
+
+logger = logging.getLogger(__name__)
 
 
 def worker(argv: Sequence[str]) -> int:
@@ -25,6 +29,8 @@ def worker(argv: Sequence[str]) -> int:
         web_port=options.web_port,
     )
     set_up_logging(settings)
+    for sentence in idle_settings(settings):
+        logger.warning("%s", sentence)
     from stream.app import create_app
     from stream.models.wiring import predictor_of_worker
     from stream.running import run_worker

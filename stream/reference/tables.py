@@ -53,7 +53,9 @@ def settings_page() -> str:
     return (
         _NOTE + "# Settings\n\n"
         "A worker reads them once, when it starts, from its environment. A variable with this\n"
-        "prefix that is no setting, or a value that cannot be, is one sentence and exit code 2.\n\n"
+        "prefix that is no setting, a value that cannot be, or settings that contradict one\n"
+        "another are one sentence and exit code 2. One that another leaves without effect is a\n"
+        "warning in the log at the start, with both names and values.\n\n"
         + _table(("variable", "values", "default", "meaning"), rows)
     )
 

@@ -205,6 +205,15 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(
     assert len(err.splitlines()) == 1
 
 
+def test_a_worker_warns_of_a_setting_without_effect_before_all_else(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CLICKPATH_CACHE_MB", "64")
+    assert main(["worker", "--model", "no-such-model"]) == 1
+    [warning] = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert warning.startswith("CLICKPATH_CACHE_MB is 64, without effect")
+
+
 def test_a_result_for_people_has_lists_and_counts_without_brackets(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -18,6 +18,10 @@ def environ(**values: str) -> dict[str, str]:
     [
         ({"security_protocol": "TLS"}, r"CLICKPATH_SECURITY_PROTOCOL is 'TLS': "),
         ({"sasl_username": "me"}, r"is PLAINTEXT, which does not use CLICKPATH_SASL_USERNAME"),
+        (
+            {"security_protocol": "SSL", "sasl_mechanism": "PLAIN"},
+            r"is SSL, which does not use CLICKPATH_SASL_MECHANISM \(PLAIN\)",
+        ),
         ({"ssl_ca_file": "ca"}, r"is PLAINTEXT, which does not use CLICKPATH_SSL_CA_FILE"),
         (
             {"security_protocol": "SSL", "sasl_password_file": "p"},

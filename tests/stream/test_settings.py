@@ -3,6 +3,7 @@
 import pytest
 
 from clickpath.errors import ConfigError
+from stream.idle_settings import idle_settings
 from stream.settings import Settings, load_settings
 
 
@@ -77,6 +78,59 @@ def test_what_is_no_address_of_a_broker_is_refused(servers: str) -> None:
 def test_two_topics_cannot_share_a_name() -> None:
     with pytest.raises(ConfigError, match=r"two topics have one name: .*clicks"):
         _ = load_settings({"CLICKPATH_LATE_TOPIC": "clicks"}).topics
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"CLICKPATH_COMMIT_INTERVAL_S": "30"},
+            "CLICKPATH_UNREADY_AFTER_S is 15, but commits are CLICKPATH_COMMIT_INTERVAL_S = 30 s "
+            "apart: /ready would fail between them",
+        ),
+        (
+            {"CLICKPATH_STALLED_AFTER_S": "0.5"},
+            "CLICKPATH_STALLED_AFTER_S is 0.5, but commits are CLICKPATH_COMMIT_INTERVAL_S = 1 s "
+            "apart: /health would fail between them",
+        ),
+    ],
+)
+def test_a_probe_is_not_to_fail_between_two_commits(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        load_settings(environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentences"),
+    [
+        ({}, []),
+        ({"MODEL": "none", "CACHE_MB": "256"}, []),
+        ({"ARCHIVE": "a", "ARCHIVE_BUCKETS": "4", "INCREMENTAL": "1", "CACHE_MB": "64"}, []),
+        (
+            {"CACHE_MB": "64"},
+            ["CLICKPATH_CACHE_MB is 64, without effect: CLICKPATH_INCREMENTAL is not set"],
+        ),
+        (
+            {"ARCHIVE_BUCKETS": "4", "ARCHIVE_FLUSH_S": "60"},
+            [
+                "CLICKPATH_ARCHIVE_BUCKETS is 4, CLICKPATH_ARCHIVE_FLUSH_S is 60.0, without "
+                "effect: CLICKPATH_ARCHIVE is not set"
+            ],
+        ),
+        (
+            {"MODEL": "none", "TRITON_URL": "triton:8001", "INCREMENTAL": "true"},
+            [
+                "CLICKPATH_TRITON_URL is 'triton:8001', CLICKPATH_INCREMENTAL is True, without "
+                "effect: CLICKPATH_MODEL is 'none'"
+            ],
+        ),
+    ],
+)
+def test_what_another_setting_leaves_without_effect_is_said(
+    environ: dict[str, str], sentences: list[str]
+) -> None:
+    settings = load_settings({f"CLICKPATH_{name}": value for name, value in environ.items()})
+    assert list(idle_settings(settings)) == sentences
 
 
 def test_every_setting_is_described() -> None:
