@@ -39,6 +39,9 @@ _FACTOR: Final = {_GZIP: 1_032, 3: 255, _ZSTD: 1 << 15}
 
 _ZSTD_BLOCK: Final = 128 << 10
 
+#: How much of gzip is unpacked at once.
+_STEP_BYTES: Final = 1 << 20
+
 #: Size, version and attributes of a batch, and where its records begin.
 _HEAD: Final = struct.Struct(">8xi4xb4xh")
 _BEFORE_SIZE_ENDS: Final = 12
@@ -134,8 +137,10 @@ def _try_gzip(packed: memoryview, most_bytes: int) -> None:
     left = bytes(packed)
     while left:
         member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        most_bytes -= len(member.decompress(left, most_bytes + 1))
-        if most_bytes < 0:
-            raise ValueError("there is more")
+        while not member.eof and (piece := member.decompress(left, _STEP_BYTES)):
+            left = member.unconsumed_tail
+            most_bytes -= len(piece)
+            if most_bytes < 0:
+                raise ValueError("there is more")
         # What stands behind a member may be filled up with zeros.
         left = member.unused_data.lstrip(b"\0")
