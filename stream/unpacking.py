@@ -49,6 +49,11 @@ _METHOD_AT: Final = 22
 _METHOD_MASK: Final = 7
 _RECORDS_AT: Final = 61
 
+
+class DoesNotFit(Exception):
+    """A batch that cannot be unpacked into as many bytes as it may; says so, without a subject."""
+
+
 _Send = Callable[..., Awaitable[Any]]
 
 
@@ -78,7 +83,7 @@ def _without_bombs(raw: bytes, most_bytes: int) -> bytes | None:
             packed = memoryview(raw)[begin + _RECORDS_AT : end]
             try:
                 check_unpacked(attributes & _METHOD_MASK, packed, most_bytes)
-            except ValueError:
+            except DoesNotFit:
                 safe = safe or bytearray(raw)
                 safe[begin + _METHOD_AT] |= _METHOD_MASK
         begin = end
@@ -94,7 +99,7 @@ def check_unpacked(method: int, packed: memoryview, most_bytes: int) -> None:
         most_bytes: The most that they may become.
 
     Raises:
-        ValueError: They become more, or cannot be unpacked.
+        DoesNotFit: They become more, or cannot be unpacked.
     """
     if len(packed) * _FACTOR.get(method, 0) <= most_bytes:
         return
@@ -108,7 +113,9 @@ def check_unpacked(method: int, packed: memoryview, most_bytes: int) -> None:
             with mmap(-1, most_bytes) as room:
                 getattr(import_module("cramjam"), _NAMES[method]).decompress_into(packed, room)
     except Exception as error:
-        raise ValueError(f"it does not unpack into {most_bytes} bytes: {error}") from error
+        raise DoesNotFit(
+            f"does not unpack into {most_bytes} bytes (CLICKPATH_UNPACKED_MB): {error}"
+        ) from error
 
 
 def _zstd_bytes(packed: memoryview) -> int:
@@ -141,6 +148,6 @@ def _try_gzip(packed: memoryview, most_bytes: int) -> None:
             left = member.unconsumed_tail
             most_bytes -= len(piece)
             if most_bytes < 0:
-                raise ValueError("there is more")
+                raise DoesNotFit("there is more")
         # What stands behind a member may be filled up with zeros.
         left = member.unused_data.lstrip(b"\0")

@@ -29,7 +29,7 @@ from aiokafka.record.util import decode_varint_py
 
 from clickpath.errors import BadEvent, UsageError
 from stream.batch.records import RawRecord, Unreadable
-from stream.unpacking import UNPACKED_BYTES, check_unpacked
+from stream.unpacking import UNPACKED_BYTES, DoesNotFit, check_unpacked
 
 #: Base offset and length, before the bytes that the length counts.
 _FRAME: Final = struct.Struct(">qi")
@@ -181,6 +181,8 @@ class Batch:
             body = self._decompressed()
         except CodecMissing:
             raise
+        except DoesNotFit as error:
+            return [self._unreadable("bad_compression", f"the batch {error}")]
         except Exception as error:  # noqa: BLE001 - each library has errors of its own
             named = f"the batch cannot be decompressed: {_shown(error)}"
             return [self._unreadable("bad_compression", named)]

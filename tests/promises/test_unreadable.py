@@ -194,7 +194,7 @@ async def test_a_batch_that_unpacks_into_too_much_is_a_dead_letter_and_is_never_
     for number, letter in enumerate(letters, start=1):
         told = letter["clickpath-error"].decode()
         assert f"offsets {11 * number - 1} to {11 * number - 1}: " in told
-        assert "does not unpack into 8388608 bytes" in told
+        assert "the batch does not unpack into 8388608 bytes (CLICKPATH_UNPACKED_MB)" in told
     assert await shop.state_hash() == expected.state_hash
     assert grown < 100 << 20
 

@@ -12,7 +12,7 @@ import pytest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
-from stream.unpacking import bounded, check_unpacked
+from stream.unpacking import DoesNotFit, bounded, check_unpacked
 from tests.stream.raw_batches import CODECS, NAMES, Rec, batch
 
 GZIP, LZ4, ZSTD = 1, 3, 4
@@ -66,7 +66,7 @@ def test_what_is_allowed_passes_to_the_byte(way: str, content: str) -> None:
     raw = CONTENTS[content]
     packed = memoryview(pack(raw))
     check_unpacked(method, packed, len(raw))
-    with pytest.raises(ValueError, match=rf"does not unpack into {len(raw) - 1} bytes"):
+    with pytest.raises(DoesNotFit, match=rf"does not unpack into {len(raw) - 1} bytes"):
         check_unpacked(method, packed, len(raw) - 1)
 
 
@@ -75,7 +75,7 @@ def test_to_see_that_it_is_too_much_takes_no_more_memory_than_is_allowed(method:
     packed = memoryview(CODECS[method](bytes(100 * MIB)))
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="does not unpack into"):
+        with pytest.raises(DoesNotFit, match="does not unpack into"):
             check_unpacked(method, packed, 4 * MIB)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -93,7 +93,7 @@ def test_whatever_bytes_come_they_pass_or_are_refused() -> None:
             packed[luck.randrange(len(packed))] = luck.randrange(256)
         try:
             check_unpacked(method, memoryview(packed)[: luck.randrange(len(packed))], 500)
-        except ValueError:
+        except DoesNotFit:
             refused += 1
     assert 0 < refused < 3_000
 
