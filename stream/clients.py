@@ -20,7 +20,9 @@ import asyncio
 import traceback
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from typing import Any, Final
+from weakref import proxy
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -58,7 +60,9 @@ class Consumer(AIOKafkaConsumer):
         super().__init__(*topics, **settings)
         self.unpacked_bytes = unpacked_bytes
         # Where answers come in is the only place to see a batch before the fetcher keeps it.
-        self._client.send = bounded(self._client.send, unpacked_bytes)
+        # By a proxy, so that the client does not hold itself.
+        send = partial(AIOKafkaClient.send, proxy(self._client))
+        self._client.send = bounded(send, unpacked_bytes)
         self._connections = self._client._conns = _Connections()
 
     async def start(self) -> None:

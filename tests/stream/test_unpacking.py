@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import random
 import tracemalloc
+import weakref
 from collections.abc import Callable
 
 import cramjam
@@ -12,6 +14,7 @@ import pytest
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
+from stream.clients import Consumer
 from stream.unpacking import DoesNotFit, bounded, check_unpacked
 from tests.stream.raw_batches import CODECS, NAMES, Rec, batch
 
@@ -134,3 +137,15 @@ async def test_a_fetch_without_such_a_batch_is_the_very_one_that_came() -> None:
     assert await fetched(raw, MIB) == raw
     for short in (b"", raw[:30], raw[:-1], bytes(200), b"\xff" * 200):
         assert await fetched(short, MIB) == short
+
+
+async def test_a_client_that_looks_at_its_answers_does_not_hold_itself() -> None:
+    consumer = Consumer(bootstrap_servers="127.0.0.1:1")
+    client = weakref.ref(consumer._client)
+    await consumer.stop()
+    gc.disable()
+    try:
+        del consumer
+        assert client() is None
+    finally:
+        gc.enable()
