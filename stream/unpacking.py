@@ -19,9 +19,10 @@ https://github.com/facebook/zstd/blob/dev/doc/zstd_compression_format.md
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Awaitable, Callable
+from gzip import GzipFile
 from importlib import import_module
+from io import BytesIO
 from mmap import mmap
 from typing import Any, Final
 
@@ -141,13 +142,8 @@ def _zstd_bytes(packed: memoryview) -> int:
 
 
 def _try_gzip(packed: memoryview, most_bytes: int) -> None:
-    left = bytes(packed)
-    while left:
-        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        while not member.eof and (piece := member.decompress(left, _STEP_BYTES)):
-            left = member.unconsumed_tail
+    with GzipFile(fileobj=BytesIO(packed)) as file:
+        while piece := file.read(_STEP_BYTES):
             most_bytes -= len(piece)
             if most_bytes < 0:
                 raise DoesNotFit("there is more")
-        # What stands behind a member may be filled up with zeros.
-        left = member.unused_data.lstrip(b"\0")
