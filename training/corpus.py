@@ -19,13 +19,13 @@ from typing import Any, Final, Protocol
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 from clickpath.errors import BadEvent, UsageError
 from clickpath.events import MAX_TS_MS, Click
 from clickpath.logs import FORMATS, read_log
 from clickpath.simulation import simulate
 from clickpath.wire import canonical, parse
+from training.addresses import files_at_address
 from training.erased import PLACE, Erased, erased_in
 from training.examples import Entry, entry_of
 from training.manifest import Source
@@ -245,7 +245,7 @@ def files_at(address: str, suffix: str = "") -> list[str]:
     Raises:
         UsageError: There is nothing at the address.
     """
-    files, root = url_to_fs(address)
+    files, root = files_at_address(address)
     if not files.exists(root):
         raise UsageError(f"there is no corpus at {address}")
     found = [root] if files.isfile(root) else sorted(files.find(root))
@@ -259,13 +259,13 @@ def files_at(address: str, suffix: str = "") -> list[str]:
 
 def sources_at(address: str, suffix: str = "") -> tuple[Source, ...]:
     """The files at an address, with their digests."""
-    _, root = url_to_fs(address)
+    _, root = files_at_address(address)
     sources = []
     for each in files_at(address, suffix):
         with fsspec.open(each, "rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
             size = file.tell()
-        name = _below(url_to_fs(each)[1], root) or each.rpartition("/")[2]
+        name = _below(files_at_address(each)[1], root) or each.rpartition("/")[2]
         sources.append(Source(name=name, bytes=size, sha256=digest))
     return tuple(sources)
 

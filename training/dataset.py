@@ -87,6 +87,12 @@ class Part:
         """Whether any label of a head is known."""
         return self.known[head] > 0
 
+    def users(self) -> Ints:
+        """The hashes of its users, sorted, each once; reads it once."""
+        none = np.zeros(0, np.int64)
+        of_shards = (np.unique(_loaded(shard, self.left_out).users) for shard in self.shards)
+        return np.unique(np.concatenate([none, *of_shards]))
+
     def without(self, users: Ints) -> Part:
         """The part without the examples of some users, by their hashes; reads it once."""
         sizes, known = [], Counter({head.name: 0 for head in HEADS})

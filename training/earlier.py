@@ -2,12 +2,14 @@
 
 A run goes on only when what its examples were made of is there as it was, though an archive may
 have grown, and when nobody has been erased since: its weights have learned from all of them. A
-refresh passes over the examples of those who were erased.
+refresh passes over examples of users who were erased, or are no longer in the archive.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import numpy as np
 
 from clickpath.errors import UsageError
 from training.corpus import Corpus
@@ -47,7 +49,7 @@ def reopen(corpus: Corpus, folder: Path) -> Dataset:
 
 
 def old_parts(folder: Path, corpus: Corpus) -> dict[str, Part]:
-    """The champion's examples by part, without the users who have been erased since.
+    """The champion's examples by part, without users who are not in the archive, or were erased.
 
     Args:
         folder: Where they are, in the directory of the run.
@@ -70,10 +72,11 @@ def old_parts(folder: Path, corpus: Corpus) -> dict[str, Part]:
             f"the examples of {run} are of an archive, which alone tells who was erased since: "
             "give it as the corpus, or take --method full, which needs no old examples"
         )
-    kept = {name: part.without(erased.users) for name, part in parts.items()}
+    gone = erased.gone(np.unique(np.concatenate([part.users() for part in parts.values()])))
+    kept = {name: part.without(gone) for name, part in parts.items()}
     if not all(map(len, kept.values())):
         raise UsageError(
-            f"too many of the users of {run} were erased to learn from its old examples; --method "
-            "full needs none"
+            f"too few users of {run} are in the archive, and were not erased, to learn from its "
+            "old examples; --method full needs none"
         )
     return kept

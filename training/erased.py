@@ -1,11 +1,13 @@
 """Rows of an archive whose users were erased; no corpus gives them, also while files have them.
 
-Examples that were made before an erasure are known by the user's hash, which comes of the mark.
+A mark does not tell the hash by which examples know their user. So those that were made before an
+erasure are held against the archive: they are of somebody erased unless their user is there.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
@@ -14,10 +16,10 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
 from clickpath.erasure import mark_of
-from training.examples import marked
+from training.addresses import files_at_address
+from training.examples import user_hash
 from training.shards import Ints
 
 #: The columns that tell where a row comes from.
@@ -31,9 +33,11 @@ class Erased:
 
     Args:
         upto: By mark, topic and partition of the clicks: rows below this offset are erased.
+        address: The archive.
     """
 
-    def __init__(self, upto: dict[tuple[str, str, int], int]) -> None:
+    def __init__(self, upto: dict[tuple[str, str, int], int], address: str) -> None:
+        self._address = address
         self._upto = upto
         self._marks = {mark for mark, _, _ in upto}
         self._mark = lru_cache(1 << 16)(mark_of)
@@ -46,10 +50,18 @@ class Erased:
         """16 hexadecimal digits that change with each further erasure."""
         return sha256(repr(sorted(self._upto.items())).encode()).hexdigest()[:16]
 
-    @property
-    def users(self) -> Ints:
-        """Shape (n,): the hashes of those who were erased, also if they came back."""
-        return np.array(sorted(map(marked, self._marks)), np.int64)
+    def gone(self, users: Ints) -> Ints:
+        """Those of some users whom the archive does not have, or who were erased and came back.
+
+        Args:
+            users: Shape (n,): hashes, sorted, each once.
+        """
+        there = np.zeros(len(users), bool)
+        for rows in _rows(self._address, "clicks", ["user_id"]):
+            ids = set(rows.column("user_id").to_pylist()) - {None}
+            some = [user_hash(each) for each in ids if self._mark(each) not in self._marks]
+            there |= np.isin(users, some)
+        return users[~there]
 
     def without(self, rows: Any, refused: Counter[str]) -> Any:
         """A batch of clicks without those that are erased, which `refused` counts."""
@@ -69,15 +81,20 @@ class Erased:
 
 def erased_in(address: str) -> Erased:
     """What an archive says was erased."""
-    files, root = url_to_fs(address)
     upto: dict[tuple[str, str, int], int] = {}
-    for name in sorted(files.find(f"{root.rstrip('/')}/erasures")):
+    for rows in _rows(address, "erasures", _COLUMNS):
+        for row in rows.to_pylist():
+            *place, offset = (row[column] for column in _COLUMNS)
+            mark, topic, partition = place
+            known = upto.get((mark, topic, partition), -1)
+            upto[mark, topic, partition] = max(offset, known)
+    return Erased(upto, address)
+
+
+def _rows(address: str, kind: str, columns: Sequence[str]) -> Iterator[Any]:
+    """Columns of all files of a kind, in batches."""
+    files, root = files_at_address(address)
+    for name in sorted(files.find(f"{root.rstrip('/')}/{kind}")):
         if name.endswith(".parquet"):
             with fsspec.open(files.unstrip_protocol(name), "rb") as file:
-                table = pq.ParquetFile(file).read(columns=list(_COLUMNS))
-            for row in table.to_pylist():
-                *place, offset = (row[column] for column in _COLUMNS)
-                mark, topic, partition = place
-                known = upto.get((mark, topic, partition), -1)
-                upto[mark, topic, partition] = max(offset, known)
-    return Erased(upto)
+                yield from pq.ParquetFile(file).iter_batches(columns=list(columns))

@@ -15,6 +15,7 @@ from clickpath.cli import CommandParser
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
 from clickpath.window import Window
+from serving.card import read_card
 
 if TYPE_CHECKING:
     import argparse
@@ -38,6 +39,8 @@ def evaluate(argv: Sequence[str]) -> int:
     options = _parser().parse_args(argv)
     if options.draws < 1:
         raise UsageError(f"--draws is {options.draws}, must be at least 1")
+    if options.run is not None:
+        read_card(Path(options.run))  # before libraries that take seconds to import
     started_s = monotonic()
 
     def tell(line: str) -> None:

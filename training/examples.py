@@ -22,12 +22,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 from clickpath.encoding import Encoder
-from clickpath.erasure import mark_of
 from clickpath.events import Click
 from clickpath.ids import draw
 from clickpath.steps import Step, step_of
@@ -116,12 +116,8 @@ class Sampling:
 @lru_cache(maxsize=1 << 16)
 def user_hash(user_id: str) -> int:
     """63 bits that stand for a user."""
-    return marked(mark_of(user_id))
-
-
-def marked(mark: str) -> int:
-    """The hash of the user who was erased with a mark: examples can be told to be of the erased."""
-    return int(mark[:16], 16) & _MASK_63
+    raw = blake2b(user_id.encode("utf-8"), digest_size=8, person=b"user").digest()
+    return int.from_bytes(raw, "big") & _MASK_63
 
 
 def entry_of(click: Click, place: int = 0) -> Entry:

@@ -15,6 +15,7 @@ from clickpath.cli import CommandParser
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
 from clickpath.window import Window
+from serving.card import read_card
 
 if TYPE_CHECKING:
     from serving.repository.versions import Version
@@ -27,6 +28,7 @@ def export(argv: Sequence[str]) -> int:
     run, out = Path(options.run), Path(options.out)
     if out.resolve() == run.resolve():
         raise UsageError(f"--out is the run itself, {run}")
+    read_card(run)  # before libraries that take seconds to import
     command = shlex.join(["clickpath", "export", *argv])
     before, after, sizes = _made(run, out, options, command)
     version = _for_triton(out, options)
@@ -87,7 +89,7 @@ def _made(
     # Only now: torch and transformers take seconds to import.
     import torch
 
-    from serving.card import HEADS_FILE, read_card, write_card
+    from serving.card import HEADS_FILE, write_card
     from serving.graph import Graph
     from training.checkpoint import load_checkpoint, save_checkpoint
     from training.compress import bytes_of, check_lost, student_of

@@ -14,6 +14,7 @@ from clickpath.cli import CommandParser
 from clickpath.encoding import Encoder
 from clickpath.errors import FatalError, UsageError
 from clickpath.window import Window
+from serving.card import read_card
 from serving.promotion import write_promotion
 from serving.versions import VersionFolder
 
@@ -29,6 +30,7 @@ def refresh(argv: Sequence[str]) -> int:
         raise UsageError(f"--out is the run itself, {options.run}")
     if options.days is not None and not options.days > 0:
         raise UsageError(f"--days is {options.days:g}, must be above 0")
+    read_card(Path(options.run))
     # Only now: torch and transformers take seconds to import.
     from training.progress import Shown
     from training.renewal import execute

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from clickpath.errors import ConfigError, FatalError
+from clickpath.errors import ConfigError, FatalError, UsageError
 from stream.archive.columns import BUCKET_COLUMN, TIME_COLUMN
 from stream.archive.place import Place
 
@@ -105,6 +105,17 @@ def open_archive(place: Place, card: Card) -> None:
             f"the archive at {place.address} is written by the group {found.group}, and this is "
             f"{card.group}; take another address"
         )
+
+
+def check_there(place: Place) -> None:
+    """Makes sure that there is an archive, and not just an address with a mistake in it.
+
+    Raises:
+        UsageError: There is none.
+        FatalError: It cannot be read.
+    """
+    if place.read(_CARD) is None:
+        raise UsageError(f"there is no archive at {place.address}: it has no {_CARD}")
 
 
 class Shelf:

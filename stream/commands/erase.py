@@ -8,10 +8,10 @@ dropped from the archive's files; without a user, those of all who were erased b
 from __future__ import annotations
 
 import asyncio
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from clickpath.erasure import mark_of, may_be_user
 from clickpath.errors import UsageError
@@ -20,6 +20,9 @@ from stream.erase import erase_user, kept_elsewhere
 from stream.erasing import Receipt
 from stream.settings import Settings
 from stream.wiring import make_edge
+
+if TYPE_CHECKING:
+    from stream.archive.place import Place
 
 
 def erase(argv: Sequence[str]) -> int:
@@ -41,6 +44,7 @@ def erase(argv: Sequence[str]) -> int:
     if options.user is None and options.archive is None:
         arguments.error("name a user, or an archive with --archive ADDRESS")
     settings = settings_of(bootstrap_servers=options.bootstrap_servers)
+    place = None if options.archive is None else _archive(options.archive)
     told: dict[str, object] = {}
     receipts: list[Receipt] = []
     if options.user is not None:
@@ -51,8 +55,8 @@ def erase(argv: Sequence[str]) -> int:
         user_id = _behind_the_edge(settings, options.user)
         receipts, kept = asyncio.run(_run(settings, user_id, options.timeout_s))
         told = _receipt(settings, user_id, receipts) | {"kept_elsewhere_ms": kept}
-    if options.archive is not None:
-        told["archive"] = _forget(options, receipts)
+    if place is not None:
+        told["archive"] = _forget(place, receipts)
     print_result(told, as_json=options.json)
     return 0
 
@@ -88,9 +92,18 @@ def _receipt(settings: Settings, user_id: str, receipts: Sequence[Receipt]) -> d
     }
 
 
-def _forget(options: Namespace, receipts: Sequence[Receipt]) -> dict[str, object]:
+def _archive(address: str) -> Place:
+    """The archive at an address, before anybody is erased."""
     # Its libraries are loaded only where an archive is named.
-    from stream.archive.forgetting import forget
     from stream.archive.place import Place
+    from stream.archive.shelf import check_there
 
-    return {"address": options.archive, **asdict(forget(Place(options.archive), receipts))}
+    place = Place(address)
+    check_there(place)
+    return place
+
+
+def _forget(place: Place, receipts: Sequence[Receipt]) -> dict[str, object]:
+    from stream.archive.forgetting import forget
+
+    return {"address": place.address, **asdict(forget(place, receipts))}

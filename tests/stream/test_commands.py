@@ -170,6 +170,8 @@ def test_a_broker_that_does_not_answer_is_one_line(clicks: Path, repository: Pat
         (["worker", "--web-port", "99999", "--model", "none"], 2, "CLICKPATH_WEB_PORT"),
         (["worker", "--model", "no-such-model"], 1, "no-such-model"),
         (["dlq"], 2, "list|redrive"),
+        (["erase", "--archive", "nowhere"], 2, "there is no archive at nowhere"),
+        (["erase", "ann", "--archive", "nowhere"], 2, "there is no archive at nowhere"),
         (["models", "promote"], 2, "needs a version"),
         (
             ["models", "promote", "x", "--steps", "10,5"],
@@ -203,6 +205,18 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(
     assert message in err
     assert err.startswith("clickpath: ")
     assert len(err.splitlines()) == 1
+
+
+def test_nobody_has_a_pseudonym_for_an_id_that_no_user_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("a key that is long enough")
+    monkeypatch.setenv("CLICKPATH_PSEUDONYM_KEY_FILE", str(key))
+    assert main(["pseudonym", "ann", ""]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("clickpath: no user has the id ''")
+    assert said.out == ""
 
 
 def test_a_worker_warns_of_a_setting_without_effect_before_all_else(

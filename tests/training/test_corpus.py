@@ -125,6 +125,13 @@ def test_only_four_columns_are_needed_and_others_are_not_looked_at(tmp_path: Pat
         entries(missing)
 
 
+def test_an_address_that_nobody_knows_is_one_sentence() -> None:
+    for format_name in ("parquet", "archive"):
+        corpus = corpus_at("gopher://shop/archive", format_name)
+        with pytest.raises(UsageError, match=r"'gopher://shop/archive.*' cannot be read: Protocol"):
+            entries(corpus)
+
+
 def test_a_row_that_is_no_click_is_refused_with_its_reason(tmp_path: Path) -> None:
     good = row(Click("e", "u", 5, "search", "search", (Item("i"),)))
     rows = [good, {**good, "user_id": None}, {**good, "ts_ms": -1}, {**good, "value_cents": -1}]

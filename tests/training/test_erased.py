@@ -153,11 +153,18 @@ def test_a_refresh_passes_over_old_examples_of_users_who_were_erased_since(
     assert user_hash(ONE) in users_of(made)
     erase(root, ONE)
     old = old_parts(tmp_path / "run" / "examples", corpus)
-    left = {int(user) for part in old.values() for user in part.whole().users}
+    left = {int(user) for part in old.values() for user in part.users()}
     assert left == users_of(made) - {user_hash(ONE)}
+    # Nor is somebody told from the others by rows that are there no more, or by new ones.
+    assert forget(Place(str(root)), [receipt(OTHER)]).clicks > 0
+    old = old_parts(tmp_path / "run" / "examples", corpus)
+    left = {int(user) for part in old.values() for user in part.users()}
+    assert left == users_of(made) - {user_hash(ONE), user_hash(OTHER)}
     for user in users:
         erase(root, user)
-    with pytest.raises(UsageError, match=r"too many of the users of .* were erased to learn from"):
+    with pytest.raises(
+        UsageError, match=r"too few users of .* are in the archive, and were not erased"
+    ):
         old_parts(tmp_path / "run" / "examples", corpus)
 
 

@@ -146,6 +146,26 @@ def test_a_mistake_is_one_sentence(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "nowhere"],
+        ["evaluate", "nowhere"],
+        ["export", "nowhere", "--out", "x"],
+        ["refresh", "nowhere", "--corpus", "clicks.jsonl", "--out", "x"],
+    ],
+)
+def test_a_run_that_is_not_there_is_said_before_torch_is_loaded(arguments: list[str]) -> None:
+    code = f"import sys; from clickpath.cli import main; code = main({arguments}); "
+    code += "sys.exit(99 if 'torch' in sys.modules else code)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ended.returncode == 1, ended.stderr
+    [said] = ended.stderr.splitlines()
+    assert said.startswith("clickpath: there is no model card to read at nowhere/card.json")
+
+
 def test_an_export_that_says_something_else_is_refused() -> None:
     trained = {"next_action": np.array([[0.5, 0.5]]), "purchase": np.array([0.5])}
     near = {**trained, "next_action": np.array([[0.50005, 0.49995]])}

@@ -12,6 +12,7 @@ from clickpath.cli import CommandParser
 from clickpath.encoding import Encoder
 from clickpath.errors import UsageError
 from clickpath.window import Window
+from serving.card import read_card
 
 
 def report(argv: Sequence[str]) -> int:
@@ -20,6 +21,7 @@ def report(argv: Sequence[str]) -> int:
     started_s = monotonic()
     run = Path(options.run)
     out = Path(options.out or run / "report.html")
+    read_card(run)  # before libraries that take seconds to import
 
     def tell(line: str) -> None:
         print(f"{monotonic() - started_s:6.1f} s  {line}", file=sys.stderr, flush=True)
