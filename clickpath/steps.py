@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from struct import Struct, pack, unpack
+from typing import Any, Final, NamedTuple
 
 from clickpath.events import MAX_CENTS, Click
 from clickpath.ids import event_hash, token_hash
@@ -44,6 +46,53 @@ class Step(NamedTuple):
     price_cents: int
     value_cents: int
     lines: tuple[Line, ...]
+
+
+#: How many bytes an event hash has.
+HASH_BYTES: Final = 8
+
+_NUMBERS: Final = Struct(">qB4q")
+
+#: How many bytes of `pack_numbers` a step has.
+NUMBERS_BYTES: Final = _NUMBERS.size
+
+
+def pack_hashes(steps: Sequence[Sequence[Any]]) -> bytes:
+    """The bytes of steps' event hashes; a step may also be its fields in a list.
+
+    Raises:
+        struct.error: One is no number of 64 bits.
+    """
+    return pack(f">{len(steps)}Q", *[step[1] for step in steps])
+
+
+def unpack_hashes(hashes: bytes) -> tuple[int, ...]:
+    """The event hashes in bytes of `pack_hashes`.
+
+    Raises:
+        struct.error: They are none of whole hashes.
+    """
+    return unpack(f">{len(hashes) // HASH_BYTES}Q", hashes)
+
+
+def pack_numbers(step: Sequence[Any]) -> bytes:
+    """The bytes of a step's other numbers: all but its event hash and its cart lines.
+
+    Raises:
+        struct.error: One is no integer, or too large.
+    """
+    return _NUMBERS.pack(step[0], *step[2:7])
+
+
+def unpack_steps(hashes: bytes, numbers: bytes) -> list[Step]:
+    """Steps without cart lines, of their event hashes and other numbers.
+
+    Raises:
+        struct.error: The bytes are none of whole steps.
+        ValueError: They are of more steps on one side than on the other.
+    """
+    pairs = zip(unpack_hashes(hashes), _NUMBERS.iter_unpack(numbers), strict=True)
+    return [Step._make((ts_ms, event, *rest, ())) for event, (ts_ms, *rest) in pairs]
 
 
 #: What the window needs to know of a click, for the hot path: user id, event id, and the step.

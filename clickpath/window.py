@@ -27,18 +27,23 @@ event as the clock; sessions are its session windows, with an inclusive gap.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from struct import unpack
 from typing import Final, NamedTuple
 
 from clickpath.errors import ConfigError
 from clickpath.events import Click
-from clickpath.steps import Step, step_of
+from clickpath.steps import (
+    HASH_BYTES,
+    NUMBERS_BYTES,
+    Step,
+    pack_hashes,
+    pack_numbers,
+    step_of,
+    unpack_hashes,
+)
 from clickpath.summary import EMPTY_SUMMARY, OpenSummary, Summary
-
-_HASH_BYTES: Final = 8
 
 #: From how many steps on a set is quicker than a search through the hashes.
 _MANY_STEPS: Final = 256
@@ -84,8 +89,10 @@ class PathState(NamedTuple):
         settled: How many of the kept steps are settled.
         base: Fold of all settled steps, kept or not.
         tip: Fold of all steps; follows from the rest.
-        hashes: The kept steps' event hashes in their order, `_HASH_BYTES` each; follows from
+        hashes: The kept steps' event hashes in their order, `HASH_BYTES` each; follows from
             `steps`, and is there to be searched faster than they are.
+        numbers: The kept steps' other numbers as bytes of `pack_numbers` in their order; follows
+            from `steps`, and is there to be stored without a look at each of them.
         pending_lines: Cart lines of the pending steps; follows from `steps`.
     """
 
@@ -94,10 +101,11 @@ class PathState(NamedTuple):
     base: Summary
     tip: Summary
     hashes: bytes
+    numbers: bytes
     pending_lines: int
 
 
-EMPTY_PATH: Final = PathState((), 0, EMPTY_SUMMARY, EMPTY_SUMMARY, b"", 0)
+EMPTY_PATH: Final = PathState((), 0, EMPTY_SUMMARY, EMPTY_SUMMARY, b"", b"", 0)
 
 
 class Verdict(Enum):
@@ -156,6 +164,7 @@ class OpenPath:
         "_base",
         "_hashes",
         "_known",
+        "_numbers",
         "_pending_lines",
         "_settled",
         "_state",
@@ -166,11 +175,12 @@ class OpenPath:
     )
 
     def __init__(self, state: PathState, window: Window) -> None:
-        steps, self._settled, self._base, tip, self._hashes, self._pending_lines = state
+        steps, self._settled, self._base, tip, self._hashes, numbers, self._pending_lines = state
         self._steps = list(steps)
+        self._numbers = bytearray(numbers)
         # A filter for a user with many steps, of whom many more are to be expected: it may still
         # have events that were forgotten, and `_has` knows better.
-        self._known = set(_unpacked(self._hashes)) if len(steps) >= _MANY_STEPS else None
+        self._known = set(unpack_hashes(self._hashes)) if len(steps) >= _MANY_STEPS else None
         self._window = window
         self._state: PathState | None = state
         # The fold of so many steps, known without folding them again.
@@ -184,7 +194,7 @@ class OpenPath:
 
     def push(self, step: Step) -> Verdict:
         """Takes one more event in, and says what became of it."""
-        event = step.event.to_bytes(_HASH_BYTES, "big")
+        event = step.event.to_bytes(HASH_BYTES, "big")
         steps = self._steps
         if steps:
             known = self._known
@@ -200,6 +210,7 @@ class OpenPath:
                 return self._insert(step)
         steps.append(step)
         self._hashes += event
+        self._numbers += pack_numbers(step)
         if step.lines:
             self._pending_lines += len(step.lines)
         self.tip.add(step)
@@ -217,6 +228,7 @@ class OpenPath:
                 self._base,
                 self.tip.summary(),
                 self._hashes,
+                bytes(self._numbers),
                 self._pending_lines,
             )
         return state
@@ -231,14 +243,16 @@ class OpenPath:
         if self._pending_lines:
             steps = [step._replace(lines=()) if step.lines else step for step in steps]
         tip = self.tip.summary()
-        return PathState(tuple(steps), kept, tip, tip, self._hashes[-kept * _HASH_BYTES :], 0)
+        hashes = self._hashes[-kept * HASH_BYTES :]
+        numbers = bytes(self._numbers[-kept * NUMBERS_BYTES :])
+        return PathState(tuple(steps), kept, tip, tip, hashes, numbers, 0)
 
     def _has(self, event: bytes) -> bool:
         """Whether one of the kept hashes is `event`, which may also lie across two of them."""
         self._settle()
         hashes = self._hashes
         at = hashes.find(event)
-        while at % _HASH_BYTES and at > 0:
+        while at % HASH_BYTES and at > 0:
             at = hashes.find(event, at + 1)
         return at >= 0
 
@@ -254,7 +268,8 @@ class OpenPath:
         while at > settled and step < steps[at - 1]:
             at -= 1
         steps.insert(at, step)
-        self._hashes = _hashes_of(steps)
+        self._hashes = pack_hashes(steps)
+        self._numbers[at * NUMBERS_BYTES : at * NUMBERS_BYTES] = pack_numbers(step)
         self._pending_lines += len(step.lines)
         self.tip = _opened(base, self._window)
         for each in steps[settled:]:
@@ -287,7 +302,8 @@ class OpenPath:
         drop = min(upto, kept - window.steps)
         if drop > 0:
             del steps[:drop]
-            self._hashes = self._hashes[drop * _HASH_BYTES :]
+            self._hashes = self._hashes[drop * HASH_BYTES :]
+            del self._numbers[: drop * NUMBERS_BYTES]
             upto -= drop
             known, summary = self._summed
             self._summed = (known - drop, summary)
@@ -306,11 +322,14 @@ def path_of(steps: tuple[Step, ...], settled: int, base: Summary, window: Window
     pending = steps[settled:]
     tip = fold_all(base, pending, window)
     lines = sum(len(step.lines) for step in pending)
-    return PathState(steps, settled, base, tip, _hashes_of(steps), lines)
+    numbers = b"".join(map(pack_numbers, steps))
+    return PathState(steps, settled, base, tip, pack_hashes(steps), numbers, lines)
 
 
-def fold_all(summary: Summary, steps: Iterable[Step], window: Window) -> Summary:
+def fold_all(summary: Summary, steps: Sequence[Step], window: Window) -> Summary:
     """The summary with more steps, in order, none older than the last one folded."""
+    if not steps:
+        return summary
     opened = _opened(summary, window)
     for step in steps:
         opened.add(step)
@@ -319,11 +338,3 @@ def fold_all(summary: Summary, steps: Iterable[Step], window: Window) -> Summary
 
 def _opened(summary: Summary, window: Window) -> OpenSummary:
     return OpenSummary(summary, window.session_gap_ms, window.cart_lines)
-
-
-def _unpacked(hashes: bytes) -> tuple[int, ...]:
-    return unpack(f">{len(hashes) // _HASH_BYTES}Q", hashes)
-
-
-def _hashes_of(steps: Iterable[Step]) -> bytes:
-    return b"".join([step.event.to_bytes(_HASH_BYTES, "big") for step in steps])

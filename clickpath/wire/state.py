@@ -1,8 +1,11 @@
 """States as msgpack bytes: of a path, and of everything the worker keeps about one user.
 
-Path, schema version 2: `[2, settled, steps, base]`, with steps and base as the arrays of the fields
-of `steps.Step` and `summary.Summary` in their order. The bytes are canonical: equal paths have
-equal bytes. `tip` follows from the rest and is not stored. Version 1 had no `absence_ms` in base.
+Path, schema version 3: `[3, settled, hashes, numbers, lines, base]`. Steps are bytes, big endian:
+`hashes` has eight for each, `numbers` the 41 of `steps.pack_numbers`; `lines` has pairs of a step's
+place and its cart lines, for those with some. `base` is the array of the fields of
+`summary.Summary` in their order. The bytes are canonical: equal paths have equal bytes. `tip`
+follows from the rest and is not stored. Version 2 was `[2, settled, steps, base]`, with steps as
+arrays of the fields of `steps.Step`; version 1 had no `absence_ms` in base.
 
 User, schema version 1: `[1, stamp, path, ledger]` with `path` as above, in one message.
 
@@ -14,18 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from hashlib import sha256
+from struct import error as StructError  # noqa: N812 - it is a class
 from typing import Any, Final, NamedTuple
 
 import msgpack
 
 from clickpath.errors import NewerVersion, StateError
 from clickpath.ledger import EMPTY_LEDGER, Ledger, Sent
-from clickpath.steps import Line, Step
+from clickpath.steps import Line, pack_hashes, pack_numbers, unpack_steps
 from clickpath.summary import NO_ABSENCE, Summary
 from clickpath.vocabulary import ACTION_COUNT
 from clickpath.window import EMPTY_PATH, PathState, Window, path_of
 
-PATH_VERSION: Final = 2
+PATH_VERSION: Final = 3
 USER_VERSION: Final = 1
 
 #: The stamp of a user of whom no record has been applied.
@@ -40,9 +44,19 @@ def _with_absence(fields: list[Any]) -> list[Any]:
     return [2, settled, steps, [*base[:4], NO_ABSENCE, *base[4:]]]
 
 
+def _in_bytes(fields: list[Any]) -> list[Any]:
+    """Version 2 had each step as an array of its fields, the cart lines last."""
+    _, settled, steps, base = fields
+    lines = [[n, step[-1]] for n, step in enumerate(steps) if step[-1]]
+    return [3, settled, pack_hashes(steps), b"".join(map(pack_numbers, steps)), lines, base]
+
+
 #: From version n to n + 1, by n.
-_PATH_UPGRADES: Final[dict[int, Upgrade]] = {1: _with_absence}
+_PATH_UPGRADES: Final[dict[int, Upgrade]] = {1: _with_absence, 2: _in_bytes}
 _USER_UPGRADES: Final[dict[int, Upgrade]] = {}
+
+#: What comes of fields of the wrong number, type or size.
+_WRONG_SHAPE: Final = (TypeError, ValueError, LookupError, StructError)
 
 
 class UserState(NamedTuple):
@@ -65,7 +79,7 @@ NEW_USER: Final = UserState(NOTHING_APPLIED, EMPTY_PATH, EMPTY_LEDGER)
 
 def dump_path(path: PathState) -> bytes:
     """The canonical bytes of a path."""
-    packed: bytes = msgpack.packb((PATH_VERSION, path.settled, path.steps, path.base))
+    packed: bytes = msgpack.packb(_stored(path))
     return packed
 
 
@@ -80,16 +94,16 @@ def load_path(raw: bytes, window: Window) -> PathState:
 
 def dump_user(user: UserState) -> bytes:
     """The bytes of a user's state, as they stand in the changelog."""
-    path = user.path
-    packed: bytes = msgpack.packb(
-        (
-            USER_VERSION,
-            user.stamp,
-            (PATH_VERSION, path.settled, path.steps, path.base),
-            user.ledger,
-        )
-    )
+    packed: bytes = msgpack.packb((USER_VERSION, user.stamp, _stored(user.path), user.ledger))
     return packed
+
+
+def _stored(path: PathState) -> tuple[Any, ...]:
+    steps, settled, base, _, hashes, numbers, pending_lines = path
+    lines: list[tuple[int, tuple[Line, ...]]] = []
+    if pending_lines:
+        lines = [(n, step.lines) for n, step in enumerate(steps) if step.lines]
+    return PATH_VERSION, settled, hashes, numbers, lines, base
 
 
 def load_user(raw: bytes, window: Window) -> UserState:
@@ -103,7 +117,7 @@ def load_user(raw: bytes, window: Window) -> UserState:
         fields = _upgraded(fields, USER_VERSION, _USER_UPGRADES, "user")
         _, stamp, path, ledger = fields
         return UserState(stamp, _path_of(path, window), tuple(Sent(*sent) for sent in ledger))
-    except (TypeError, ValueError) as error:
+    except _WRONG_SHAPE as error:
         raise StateError(f"a stored user state has the wrong shape: {error}") from error
 
 
@@ -150,15 +164,14 @@ def _upgraded(
 def _path_of(fields: list[Any], window: Window) -> PathState:
     try:
         fields = _upgraded(fields, PATH_VERSION, _PATH_UPGRADES, "path")
-        _, settled, raw_steps, raw_base = fields
-        steps = tuple(
-            Step._make((*numbers, tuple(Line(*line) for line in lines)))
-            for *numbers, lines in raw_steps
-        )
+        _, settled, hashes, numbers, raw_lines, raw_base = fields
+        steps = unpack_steps(hashes, numbers)
+        for n, lines in raw_lines:
+            steps[n] = steps[n]._replace(lines=tuple(Line(*line) for line in lines))
         base = _summary_of(raw_base)
-    except (TypeError, ValueError) as error:
+    except _WRONG_SHAPE as error:
         raise StateError(f"a stored path state has the wrong shape: {error}") from error
-    return path_of(steps, settled, base, window)
+    return path_of(tuple(steps), settled, base, window)
 
 
 def _summary_of(fields: list[Any]) -> Summary:

@@ -38,8 +38,11 @@ LONG = path_of(
     ("e", 220_000, "purchase"),
 )
 
+#: Its newest steps are pending, cart lines and all.
+CART = path_of(("a", 0, "view_item"), ("b", 5, "add_to_cart"), ("c", 9, "remove_from_cart"))
 
-@pytest.mark.parametrize("path", [EMPTY_PATH, path_of(("a", 5, "search")), LONG])
+
+@pytest.mark.parametrize("path", [EMPTY_PATH, path_of(("a", 5, "search")), LONG, CART])
 def test_a_path_survives_its_bytes_with_its_tip(path: PathState) -> None:
     assert load_path(dump_path(path), WINDOW) == path
 
@@ -55,7 +58,7 @@ def test_a_state_from_the_future_is_refused_by_its_version() -> None:
     version, *rest = msgpack.unpackb(dump_path(LONG))
     raw = msgpack.packb([version + 1, *rest])
 
-    with pytest.raises(StateError, match="schema version 3; this program reads up to 2"):
+    with pytest.raises(StateError, match="schema version 4; this program reads up to 3"):
         load_path(raw, WINDOW)
 
 
@@ -71,7 +74,7 @@ def test_bytes_that_are_no_state_are_refused(raw: bytes) -> None:
 
 def test_a_state_with_a_shorter_vocabulary_reads_as_never_seen() -> None:
     fields = msgpack.unpackb(dump_path(LONG))
-    base = fields[3]
+    base = fields[-1]
     for at in (7, 8, 9):
         base[at] = base[at][:-1]
 
@@ -87,8 +90,8 @@ def test_the_hash_depends_on_users_and_paths_but_not_on_their_order() -> None:
 
 
 def test_a_state_of_version_1_is_read_with_an_absence_that_is_not_known() -> None:
-    _, settled, steps, base = msgpack.unpackb(dump_path(LONG))
-    older = msgpack.packb([1, settled, steps, base[:4] + base[5:]])
+    *_, base = msgpack.unpackb(dump_path(LONG))
+    older = msgpack.packb([1, LONG.settled, LONG.steps, base[:4] + base[5:]])
 
     path = load_path(older, WINDOW)
 
@@ -96,12 +99,49 @@ def test_a_state_of_version_1_is_read_with_an_absence_that_is_not_known() -> Non
     assert path.steps == LONG.steps
 
 
+def test_a_state_of_version_2_is_read_with_its_steps_and_their_cart_lines() -> None:
+    assert any(step.lines for step in CART.steps)
+    older = msgpack.packb([2, CART.settled, CART.steps, CART.base])
+
+    assert load_path(older, WINDOW) == CART
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[[1, 2, 3]], [[2**63, 0, 1, 0, 0, -1, 0, []]], [["a", 0, 1, 0, 0, -1, 0, []]], [[]], 7],
+)
+def test_an_older_state_whose_steps_are_none_is_refused(steps: object) -> None:
+    with pytest.raises(StateError, match="wrong shape"):
+        load_path(msgpack.packb([2, 0, steps, EMPTY_PATH.base]), WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (2, b"x"),  # half a hash
+        (2, b""),  # fewer hashes than steps
+        (2, [1]),
+        (3, b"x"),  # half a step
+        (3, 7),
+        (4, [[99, [["shoe", 1, 5]]]]),  # no such step
+        (4, [[0, [["shoe", 1]]]]),
+        (4, 7),
+    ],
+)
+def test_a_state_whose_steps_or_cart_lines_are_none_is_refused(at: int, value: object) -> None:
+    fields = msgpack.unpackb(dump_path(CART))
+    fields[at] = value
+
+    with pytest.raises(StateError, match="wrong shape"):
+        load_path(msgpack.packb(fields), WINDOW)
+
+
 def test_an_older_state_is_upgraded_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    version, settled, steps, base = msgpack.unpackb(dump_path(LONG))
-    older = msgpack.packb([version - 2, steps, base])  # a layout that never was
+    version, settled, *rest = msgpack.unpackb(dump_path(LONG))
+    older = msgpack.packb([version - 2, *rest])  # a layout that never was
     upgrades = {
         version - 2: lambda fields: [version - 1, *fields[1:], settled],
-        version - 1: lambda fields: [version, fields[3], fields[1], fields[2]],
+        version - 1: lambda fields: [version, fields[-1], *fields[1:-1]],
     }
     for at, upgrade in upgrades.items():
         monkeypatch.setitem(_PATH_UPGRADES, at, upgrade)
