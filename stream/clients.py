@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
 from weakref import proxy
@@ -63,14 +63,26 @@ class Consumer(AIOKafkaConsumer):
         # By a proxy, so that the client does not hold itself.
         send = partial(AIOKafkaClient.send, proxy(self._client))
         self._client.send = bounded(send, unpacked_bytes)
+        self._dropping: asyncio.Task[None] | None = None
         self._connections = self._client._conns = _Connections()
 
     async def start(self) -> None:
         """Connects, and joins its group."""
-        with _nothing_left_open():
+        async with _nothing_left_open(self._connections, self._end):
             await super().start()
-        if self._connections.ended:
-            await self._end()
+
+    def drop_out(self) -> None:
+        """Begins to end it in the midst of a rebalance, whose answer nobody wants; then `stop` it.
+
+        A join that is under way fails with its connection, and the group waits for the session
+        timeout. To leave in order would be faster, but a leader that leaves in that moment has the
+        embedded broker wait for it forever.
+        """
+        if self._dropping is None:
+            self._dropping = asyncio.create_task(self._drop_out())
+
+    async def _drop_out(self) -> None:
+        await asyncio.gather(self._client.close(), _close(self._coordinator))
 
     async def stop(self) -> None:
         """Leaves its group, and disconnects."""
@@ -81,9 +93,12 @@ class Consumer(AIOKafkaConsumer):
     async def _end(self) -> None:
         async with AsyncExitStack() as ending:
             ending.push_async_callback(_disconnect, self._client, self._connections)
-            for part in (self._fetcher, self._coordinator):
-                if part is not None:
-                    ending.push_async_callback(_close, part)
+            if self._fetcher is not None:
+                ending.push_async_callback(_close, self._fetcher)
+            if self._dropping is not None:
+                await self._dropping
+            elif self._coordinator is not None:
+                await _close(self._coordinator)
 
 
 class Producer(AIOKafkaProducer):
@@ -97,10 +112,8 @@ class Producer(AIOKafkaProducer):
 
     async def start(self) -> None:
         """Connects."""
-        with _nothing_left_open():
+        async with _nothing_left_open(self._connections, self._end):
             await super().start()
-        if self._connections.ended:
-            await self._end()
 
     async def stop(self) -> None:
         """Sends what is left, and disconnects."""
@@ -126,18 +139,19 @@ class Admin(AIOKafkaAdminClient):
 
     async def start(self) -> None:
         """Connects."""
-        with _nothing_left_open():
+        async with _nothing_left_open(self._connections, self.close):
             await super().start()
-        if self._connections.ended:
-            await self.close()
 
     async def close(self) -> None:
         """Disconnects."""
         await _disconnect(self._client, self._connections)
 
 
-@contextmanager
-def _nothing_left_open() -> Iterator[None]:
+@asynccontextmanager
+async def _nothing_left_open(
+    connections: _Connections, end: Callable[[], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Ends what a start has left that was cancelled, or met a stop meanwhile."""
     try:
         yield
     except asyncio.CancelledError as error:
@@ -145,6 +159,9 @@ def _nothing_left_open() -> Iterator[None]:
             if frame.f_code is _BOOTSTRAP and (left := frame.f_locals.get("bootstrap_conn")):
                 left.close()
         raise
+    finally:
+        if connections.ended:
+            await end()
 
 
 async def _disconnect(client: AIOKafkaClient, connections: _Connections) -> None:

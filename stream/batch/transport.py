@@ -64,6 +64,15 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
         await self._consumer.stop()
         await cast("BatchApp", self.app).batch_group.end()
 
+    def close(self) -> None:
+        """Drops out of a rebalance that comes in the midst of a stop.
+
+        Faust would mark the client as stopped, so that `on_stop` left it as it is: what it fetches
+        would connect anew, for good.
+        """
+        if self._consumer is not None:
+            self._consumer.drop_out()
+
     async def crash(self, reason: BaseException) -> None:
         """Crashes the consumer and with it the worker."""
         await Service.crash(self, reason)

@@ -9,6 +9,7 @@ import pytest
 from stream.batch.records import Chunk
 from tests.stream.counting import (
     PARTITIONS,
+    PATIENCE_S,
     Job,
     Worker,
     counting_app,
@@ -111,3 +112,25 @@ async def test_a_chunk_that_outlasts_the_rebalance_writes_nothing_and_comes_agai
             assert len(first.processed) >= processed
             assert wrong({**first.states(), **second.states()}, expected) == []
     assert first.exit_code == 0
+
+
+async def test_a_rebalance_in_the_midst_of_a_stop_leaves_nothing_behind(job: Job) -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: Chunk) -> None:
+        begun.set()
+        await may_end.wait()
+
+    first, second = counting_app(job, around=hold), counting_app(job)
+    await produce(job, 400)
+    async with running(first):
+        await asyncio.wait_for(begun.wait(), PATIENCE_S)
+        first.stop.set()
+        coordinator = first.app.batch_group.consumer._coordinator
+        async with running(second):
+            await until(lambda: coordinator._performed_join_prepare, "it is told of a rebalance")
+            may_end.set()
+            await until(lambda: len(second.app.progress.assignment) == PARTITIONS, "it has gone")
+    await until(
+        lambda: asyncio.all_tasks() == {asyncio.current_task()}, "nothing of them goes on", 10
+    )
