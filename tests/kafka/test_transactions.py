@@ -17,6 +17,7 @@ from tests.stream.counting import (
     PATIENCE_S,
     Job,
     counting_app,
+    finished,
     produce,
     read_all,
     running,
@@ -64,7 +65,7 @@ async def test_kill_9_repeats_no_output_and_no_change_of_state(job: Job, reposit
         await process.wait()
     async with running(counting_app(job, outputs=True, transactional=True)) as last:
         await until(lambda: last.app.progress.recovered, "states restored")
-        await until(lambda: last.app.progress.lag_events == 0, "all records processed")
+        await until(lambda: finished(last) == count, "all records processed")
         assert wrong(last.states(), expected) == []
     assert last.exit_code == 0
     assert len(last.processed) < count
@@ -108,7 +109,7 @@ async def test_a_worker_that_slept_commits_nothing_more(job: Job, repository: Pa
         async with running(counting_app(job, outputs=True, transactional=True)) as owner:
             progress = owner.app.progress
             await until(lambda: len(progress.partitions) == PARTITIONS, "a new owner")
-            await until(lambda: progress.recovered and not progress.lag_events, "all processed")
+            await until(lambda: finished(owner) == count, "all processed")
             os.kill(sleeper.pid, signal.SIGCONT)
             await until(lambda: len(progress.partitions) < PARTITIONS, "the sleeper is back")
         sleeper.terminate()

@@ -166,6 +166,15 @@ async def until(condition: Callable[[], bool], what: str, timeout_s: float = PAT
         raise AssertionError(f"not within {timeout_s:g} s: {what}") from None
 
 
+def finished(*workers: Worker) -> int:
+    """How many records are behind what workers' partitions have finished.
+
+    A lag of 0 does not tell: until a partition was fetched for the first time its end is not known.
+    """
+    parts = [each.app.progress.partitions.values() for each in workers]
+    return sum(part.acked for some in parts for part in some)
+
+
 async def produce(job: Job, count: int, first: int = 0, users: int = 200) -> dict[bytes, Tally]:
     """Writes records and returns the state that they alone lead to, stamps aside."""
     producer = AIOKafkaProducer(bootstrap_servers=job.servers, acks="all", max_batch_size=64 << 10)
