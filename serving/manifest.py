@@ -143,6 +143,10 @@ def signed_by(public_key: Ed25519PublicKey, signature: str, text: bytes) -> bool
 
 def _check_signature(directory: Path, text: bytes, public_key: Ed25519PublicKey) -> None:
     path = directory / SIGNATURE_FILE
+    if not path.exists():
+        raise ModelMismatch(
+            f"{directory} is not signed, and a key is configured: there is no {path.name}"
+        )
     signature = _read(path).decode("ascii", errors="replace").strip()
     if not signed_by(public_key, signature, text):
         raise ModelMismatch(

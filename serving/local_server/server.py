@@ -118,7 +118,8 @@ class LocalServer:
             raise UsageError(f"{self._repository} is no repository with a model {name}")
         if 'backend: "python"' not in config.read_text(encoding="utf-8"):
             raise UsageError(
-                f"the local tritonserver has the Python backend only, and {config} is for another"
+                f"the local tritonserver has the Python backend only, and {config} is for another; "
+                "`--backend python`, in a repository of its own, writes what it can run"
             )
 
     def _command(self, backends: Path) -> list[str]:

@@ -9,10 +9,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from clickpath.cli import CommandParser
 from clickpath.errors import UsageError
+
+_LAST_PORT: Final = 65_535
 
 
 def triton(argv: Sequence[str]) -> int:
@@ -82,6 +84,8 @@ def _up(options: argparse.Namespace) -> int:
     from serving.manifest import read_public_key
     from serving.repository.versions import versions
 
+    if not 0 <= options.port <= _LAST_PORT:
+        raise UsageError(f"--port is {options.port}; a port is from 0 (any) to {_LAST_PORT}")
     signal.signal(signal.SIGTERM, _terminated)
     repository = Path(options.directory)
     key = read_public_key(Path(options.public_key)) if options.public_key else None

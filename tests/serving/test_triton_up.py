@@ -90,3 +90,10 @@ def test_a_repository_that_it_cannot_serve_is_one_sentence(
     assert main(["triton", "up", str(models)]) == 2
 
     assert capsys.readouterr().err.startswith(f"clickpath: {sentence}")
+
+
+def test_a_port_that_is_none_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["triton", "up", str(tmp_path), "--port", "70000"]) == 2
+    assert capsys.readouterr().err.startswith("clickpath: --port is 70000; a port is from 0")
