@@ -49,7 +49,11 @@ def drift(argv: Sequence[str]) -> int:
         "drift", "How far events and scores on the topics are from the model's reference."
     )
     add_brokers(arguments)
-    arguments.add_argument("--model", metavar="DIR", help="a model, or `shipped` (default)")
+    arguments.add_argument(
+        "--model",
+        metavar="DIR",
+        help="the model to compare with, or `shipped`; else that of the settings",
+    )
     arguments.add_argument(
         "--hours", type=float, default=24.0, metavar="H", help="only the newest; default 24"
     )
@@ -59,7 +63,11 @@ def drift(argv: Sequence[str]) -> int:
     options = arguments.parse_args(argv)
     if not options.hours > 0:
         raise UsageError(f"--hours is {options.hours:g}, must be above 0")
-    settings = settings_of(bootstrap_servers=options.bootstrap_servers, model=options.model)
+    # What is named here is meant, whatever workers ask.
+    named = {"model": options.model, "model_repository": "", "triton_url": ""}
+    settings = settings_of(
+        bootstrap_servers=options.bootstrap_servers, **(named if options.model else {})
+    )
     since_ms = wall_clock_ms() - int(options.hours * _HOUR_MS)
     result = asyncio.run(_drift(settings, since_ms))
     print_result(result, as_json=options.json)
@@ -93,7 +101,8 @@ async def _drift(settings: Settings, since_ms: int) -> dict[str, object]:
     if counts is None:
         raise UsageError(
             f"most decisions are scored by {model}, and no reference of it is here: it is neither "
-            "in CLICKPATH_MODEL_REPOSITORY nor in CLICKPATH_MODEL with a reference in its card"
+            "in CLICKPATH_MODEL_REPOSITORY nor in CLICKPATH_MODEL with a reference in its card; "
+            "`--model DIR` names where it lies"
         )
     clicks = await _clicks(settings, since_ms)
     _join(counts, clicks.steps, scores.waiting[model])

@@ -13,13 +13,14 @@ from tests.promises.shop import Shop
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
-async def drift(shop: Shop, *arguments: str) -> tuple[int, str, str]:
+async def drift(shop: Shop, *arguments: str, **more: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "clickpath", "drift", "--json", *arguments),
         env={
             **os.environ,
             **shop.environ,
             "CLICKPATH_BOOTSTRAP_SERVERS": shop.settings.bootstrap_servers,
+            **more,
         },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -51,3 +52,14 @@ async def test_ordinary_traffic_is_no_drift_to_the_command_and_to_the_worker(
               if name == "drift"}  # fmt: skip
     print(f"\nthe command {told}, the worker {gauges}")
     assert all(value < 0.25 for name, value in gauges.items() if name.startswith("psi_"))
+
+    # Workers may ask a Triton; whoever looks names the model, and that one is meant.
+    asked = {"CLICKPATH_TRITON_URL": "127.0.0.1:1"}
+    code, _, complaint = await drift(shop, **asked)
+    assert code == 2
+    assert "`--model DIR` names where it lies" in complaint
+    code, said, complaint = await drift(shop, "--model", "shipped", **asked)
+    assert (code, json.loads(said or "{}").get("model")) == (0, told["model"]), complaint
+    code, _, complaint = await drift(shop, "--model", str(tmp_path))
+    assert code == 1
+    assert "there is no model card to read at" in complaint
