@@ -207,7 +207,8 @@ class Settings(BaseModel):
     archive_buffer_mb: Annotated[int, Field(ge=1, le=65_536)] = Field(
         64, description="Rows in memory, in MiB, at which they go into the archive before that."
     )
-    unpacked_mb: Annotated[int, Field(ge=1, le=65_536)] = Field(
+    # What the worker itself writes, in batches of little more than 1 MB, it has to read again.
+    unpacked_mb: Annotated[int, Field(ge=4, le=65_536)] = Field(
         64,
         description="The most that a compressed batch of records may unpack into, in MiB; a larger "
         "one is a dead letter.",
