@@ -220,6 +220,7 @@ async def test_progress_tells_lag_commits_and_assignment(job: Job) -> None:
         behind = next(each for each in progress.partitions.values() if each.records)
         assert behind.last_record_ms is not None
         assert behind.lag_s(behind.last_record_ms + 1_500) == 1.5
+        await until(lambda: behind.committed == 100, "the first chunk is committed")
         moved_s = progress.last_moved_monotonic_s
         assert moved_s is not None
         await until(lambda: committed_since(moved_s), "commits that find nothing to do")
