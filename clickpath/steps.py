@@ -92,7 +92,10 @@ def unpack_steps(hashes: bytes, numbers: bytes) -> list[Step]:
         ValueError: They are of more steps on one side than on the other.
     """
     pairs = zip(unpack_hashes(hashes), _NUMBERS.iter_unpack(numbers), strict=True)
-    return [Step._make((ts_ms, event, *rest, ())) for event, (ts_ms, *rest) in pairs]
+    return [
+        tuple.__new__(Step, (ts_ms, event, action, item, category, price_cents, value_cents, ()))
+        for event, (ts_ms, action, item, category, price_cents, value_cents) in pairs
+    ]
 
 
 #: What the window needs to know of a click, for the hot path: user id, event id, and the step.

@@ -317,13 +317,19 @@ class OpenPath:
         return at
 
 
-def path_of(steps: tuple[Step, ...], settled: int, base: Summary, window: Window) -> PathState:
-    """A path with what follows from its steps and the fold of the settled ones."""
+def path_of(
+    steps: tuple[Step, ...],
+    hashes: bytes,
+    numbers: bytes,
+    settled: int,
+    base: Summary,
+    window: Window,
+) -> PathState:
+    """A path of what is stored of it, with what follows from that."""
     pending = steps[settled:]
     tip = fold_all(base, pending, window)
     lines = sum(len(step.lines) for step in pending)
-    numbers = b"".join(map(pack_numbers, steps))
-    return PathState(steps, settled, base, tip, pack_hashes(steps), numbers, lines)
+    return PathState(steps, settled, base, tip, hashes, numbers, lines)
 
 
 def fold_all(summary: Summary, steps: Sequence[Step], window: Window) -> Summary:

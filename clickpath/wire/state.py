@@ -171,7 +171,7 @@ def _path_of(fields: list[Any], window: Window) -> PathState:
         base = _summary_of(raw_base)
     except _WRONG_SHAPE as error:
         raise StateError(f"a stored path state has the wrong shape: {error}") from error
-    return path_of(tuple(steps), settled, base, window)
+    return path_of(tuple(steps), hashes, numbers, settled, base, window)
 
 
 def _summary_of(fields: list[Any]) -> Summary:

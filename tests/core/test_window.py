@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from clickpath.errors import ConfigError
 from clickpath.events import MAX_CENTS, MAX_QUANTITY, Click, Item
 from clickpath.ids import event_hash, token_hash
-from clickpath.steps import UNKNOWN_PRICE, Line, Step, step_of
+from clickpath.steps import UNKNOWN_PRICE, Line, Step, pack_hashes, pack_numbers, step_of
 from clickpath.summary import EMPTY_SUMMARY, NO_ABSENCE, cart_pieces, cart_value_cents
 from clickpath.vocabulary import ACTION_ID
 from clickpath.window import (
@@ -87,7 +87,8 @@ def expected(accepted: Iterable[Click], window: Window) -> PathState:
     kept = steps[-max(window.steps, pending) :]
     kept = [each._replace(lines=()) if each in settled else each for each in kept]
     base = fold_all(EMPTY_SUMMARY, settled, window)
-    path = path_of(tuple(kept), len(kept) - pending, base, window)
+    hashes, numbers = pack_hashes(kept), b"".join(map(pack_numbers, kept))
+    path = path_of(tuple(kept), hashes, numbers, len(kept) - pending, base, window)
     assert path.tip == fold_all(EMPTY_SUMMARY, steps, window)
     return path
 
