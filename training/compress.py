@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -70,13 +71,21 @@ def check_lost(before: Figures, after: Figures, most: float = MOST_LOST) -> None
             if name not in figures:
                 continue
             old, new = before[head][name], figures[name]
-            lost = (old - new) / old if more_is_better else (new - old) / old
+            lost = _lost(old, new, more_is_better=more_is_better)
             # Written so that NaN fails it too.
             if not lost <= most:
                 raise FatalError(
                     f"head {head} loses {100 * lost:.1f} % of its {name}, from {old:.4f} to "
                     f"{new:.4f}; at most {100 * most:g} % is allowed, nothing was exported"
                 )
+
+
+def _lost(old: float, new: float, *, more_is_better: bool) -> float:
+    """The share of a figure that is lost; of one that was nothing, all or none."""
+    worse = old - new if more_is_better else new - old
+    if old == 0:
+        return 0.0 if worse <= 0 else inf
+    return worse / old
 
 
 def bytes_of(directory: Path) -> int:

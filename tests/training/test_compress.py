@@ -38,6 +38,15 @@ def test_a_head_that_loses_more_than_two_hundredths_of_a_figure_is_refused() -> 
         check_lost(before, {"purchase": {"auc": float("nan"), "log_loss": 0.2}})
 
 
+def test_a_figure_that_was_nothing_can_only_be_lost_where_less_is_better() -> None:
+    check_lost({"next_item": {"hr@10": 0.0}}, {"next_item": {"hr@10": 0.1}})
+    check_lost({"next_item": {"hr@10": 0.0}}, {"next_item": {"hr@10": 0.0}})
+    with pytest.raises(FatalError, match="purchase loses inf % of its log_loss"):
+        check_lost({"purchase": {"log_loss": 0.0}}, {"purchase": {"log_loss": 0.1}})
+    with pytest.raises(FatalError, match="nan"):
+        check_lost({"next_item": {"hr@10": 0.0}}, {"next_item": {"hr@10": float("nan")}})
+
+
 def test_in_8_bits_a_model_is_smaller_and_says_about_the_same_whoever_is_in_the_batch(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
