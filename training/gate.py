@@ -153,7 +153,9 @@ def forgotten(before: Figures, after: Figures, least_pct: float) -> list[str]:
     reasons = []
     for head, figures in after.items():
         name = "auc" if "auc" in figures else "hr@10"
-        kept_pct = 100 * figures[name] / before[head][name]
+        now, then = figures[name], before[head][name]
+        # Where there was nothing to forget all is kept, and more; NaN stays what it is.
+        kept_pct = 100 * (now / then if then else 1 + now)
         if not kept_pct >= least_pct:
             reasons.append(
                 f"head {head} keeps {kept_pct:.1f} % of its {name} on the days before, at least "

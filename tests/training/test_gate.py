@@ -107,6 +107,16 @@ def test_one_that_lost_a_head_is_slower_or_forgot_the_days_before_is_refused() -
     ]
 
 
+def test_of_a_score_that_was_nothing_on_the_days_before_nothing_can_be_forgotten() -> None:
+    nothing = {**CHAMPION, "next_item": {"hr@10": 0.0}}
+    for now in (0.0, 0.2):
+        kept = nothing, {**CHAMPION, "next_item": {"hr@10": now}}
+        assert against(changed("next_action"), kept=kept) == []
+    unknown = nothing, {**CHAMPION, "next_item": {"hr@10": float("nan")}}
+    [said] = against(changed("next_action"), kept=unknown)
+    assert said.startswith("head next_item keeps nan %")
+
+
 def test_a_metric_that_is_none_is_a_mistake_and_no_verdict() -> None:
     with pytest.raises(UsageError, match=r"no figure 'purchase.auc', there are next_action"):
         reasons_against(Thresholds(metric="purchase.auc"), CHAMPION, CHAMPION, None, AS_FAST)
