@@ -13,7 +13,12 @@ from serving.card import read_card
 from serving.embedded import shipped_model
 from stream.models.record import ACTIVE_KEY
 from tests.kafka.marks import on_triton_too
-from tests.promises.versions import models, trained_on_shuffled_labels, twin_of_shipped
+from tests.promises.versions import (
+    models,
+    trained_on_shuffled_labels,
+    twin_of_shipped,
+    until_phase,
+)
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -34,17 +39,6 @@ def on_triton(*case: str) -> ParameterSet:
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return trained_on_shuffled_labels(tmp_path_factory.mktemp("bad") / "model")
-
-
-async def rolled_back(shop, timeout_s: float = 120) -> dict[str, object]:  # type: ignore[no-untyped-def]
-    """Waits for the end of the rollout; the status."""
-    loop = asyncio.get_running_loop()
-    until_s = loop.time() + timeout_s
-    status: dict[str, object] = {"phase": "shadow"}
-    while status["phase"] in ("shadow", "ramp"):
-        assert loop.time() < until_s, f"{status}\n{shop.log()}"
-        status = await models(shop, "status")
-    return status
 
 
 async def records_of_active(shop) -> list[tuple[int, dict[str, object]]]:  # type: ignore[no-untyped-def]
@@ -90,7 +84,7 @@ async def test_a_bad_model_that_was_forced_through_is_rolled_back_in_under_a_min
     lines = to_lines(simulation.simulate(80_000, 1_500, seed=29))
     producing = asyncio.create_task(shop.produce(lines, events_per_s=RATE))
     await models(shop, "promote", version, "--force", *(["--at-once"] if how == "at 100 %" else []))
-    status = await rolled_back(shop)
+    status = await until_phase(shop, "active", "rolled-back")
     assert not producing.done(), "it was not under load"
     producing.cancel()
     await asyncio.wait([producing])
@@ -131,7 +125,7 @@ async def test_the_leading_worker_is_killed_and_the_bad_model_is_still_rolled_ba
     await leader.kill()
     begun_s = time.monotonic()
     producing = asyncio.create_task(shop.produce(lines, events_per_s=RATE))
-    status = await rolled_back(shop)
+    status = await until_phase(shop, "active", "rolled-back")
     producing.cancel()
     await asyncio.wait([producing])
     print(f"\nwithout the leader: rolled back {time.monotonic() - begun_s:.1f} s after its death")
@@ -153,7 +147,7 @@ async def test_a_candidate_that_cannot_be_loaded_is_rolled_back_and_the_champion
     await worker.stop()
     worker = await running(shop)
     await shop.produce(to_lines(simulation.simulate(2_000, 100, seed=37)))
-    status = await rolled_back(shop)
+    status = await until_phase(shop, "active", "rolled-back")
     assert status["phase"] == "rolled-back"
     assert "model.onnx has digest" in str(status["reason"])
     await shop.handled(worker)

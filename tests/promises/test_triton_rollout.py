@@ -10,22 +10,13 @@ import pytest
 from clickpath import simulation
 from serving.card import read_card
 from serving.embedded import shipped_model
-from tests.promises.versions import models, twin_of_shipped
+from tests.promises.versions import models, twin_of_shipped, until_phase
 from tests.serving.triton_chaos import cause, due
 
 pytestmark = [pytest.mark.triton, pytest.mark.broker, pytest.mark.slow]
 
 RATE = 300
 PLAN = ("--shadow-s", "1", "--steps", "50,100", "--step-s", "8", "--least-outcomes", "5")
-
-
-async def until(shop, phases: set[str]) -> dict[str, object]:  # type: ignore[no-untyped-def]
-    """Waits until the rollout is in one of some phases; its status."""
-    async with asyncio.timeout(120):
-        while True:
-            status: dict[str, object] = await models(shop, "status")
-            if status["phase"] in phases:
-                return status
 
 
 async def falls_back(worker) -> None:  # type: ignore[no-untyped-def]
@@ -55,13 +46,13 @@ async def test_a_rollout_outlives_a_server_that_is_killed_and_loses_and_repeats_
 
     producing = asyncio.create_task(produce_until_done())
     await models(shop, "promote", twin, "--force", *PLAN)
-    await until(shop, {"ramp"})
+    await until_phase(shop, "ramp")
     site.server.signal(signal.SIGKILL)
     await asyncio.to_thread(site.server.stop)
     for worker in workers:
         await falls_back(worker)
     await asyncio.to_thread(site.server.start)
-    status = await until(shop, {"active", "rolled-back"})
+    status = await until_phase(shop, "active", "rolled-back")
     assert not producing.done(), "it was not under load"
     done.set()
     await producing

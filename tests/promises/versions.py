@@ -25,6 +25,8 @@ from serving.repository.config import ServingPlan
 from serving.repository.folder import TritonFolder
 from serving.repository.versions import add_version
 from serving.versions import VersionFolder
+from stream.models.record import Phase
+from stream.models.topic import Known
 from tests.promises.shop import Shop
 from tests.serving.conftest import sealed, twin_of
 
@@ -94,6 +96,27 @@ def of_another_mind(folder: Path) -> Path:
 async def models(shop: Shop, *arguments: str, fails: bool = False) -> dict[str, Any]:
     """Runs `clickpath models` in a process of its own; its answer, or its complaint."""
     return await clickpath(shop, "models", *arguments, fails=fails)
+
+
+async def known_of(shop: Shop) -> Known:
+    """What the models topic says now, as `clickpath models status` reads it."""
+    known = Known()
+    for record in await shop.on(shop.settings.models_topic):
+        known.take(record.key, record.value)
+    return known
+
+
+async def until_phase(shop: Shop, *phases: Phase) -> dict[str, Any]:
+    """Waits until the rollout is in one of some phases; what `clickpath models status` says."""
+    try:
+        async with asyncio.timeout(120):
+            phase = None
+            while phase not in phases:
+                standing = (await known_of(shop)).standing
+                phase = standing.phase if standing is not None else None
+    except TimeoutError:
+        raise AssertionError(f"{await models(shop, 'status')}\n{shop.log()}") from None
+    return await models(shop, "status")
 
 
 async def clickpath(shop: Shop, *arguments: str, fails: bool = False) -> dict[str, Any]:
