@@ -94,7 +94,9 @@ async def test_nothing_acknowledged_is_lost_with_the_leader(
         await worker.wait_ready(120)
         # Every line is acknowledged, or the producer raises.
         producing = asyncio.create_task(shop.produce(lines, events_per_s=_PACE))
-        await asyncio.sleep(1)
+        async with asyncio.timeout(120):
+            while not await shop.committed():
+                pass
         leader = await leader_of(cluster, shop.settings.clicks_topic)
         leader.kill()
         await producing
