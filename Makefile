@@ -23,6 +23,10 @@ BYTEWAX_VENV := $(call venv,benchmarks/peers/bytewax.txt)
 # Arguments for the command behind a target: make demo ARGS="--events 5000 --json"
 ARGS ?=
 
+# Processes that run the tests: half of a test's time is waiting. A file's tests stay together, in
+# their order; with 0 they run in this process, and what they print is shown with ARGS=-s.
+JOBS ?= 3
+
 # Where make docs reads and writes.
 DOCS ?= mkdocs.yml
 SITE ?= site
@@ -48,7 +52,7 @@ demo: $(DEMO_VENV)/.complete ## run the main job: broker, worker, simulated shop
 
 test: $(TEST_VENV)/.complete ## run all tests
 	@echo "==> running the tests"
-	@$(TEST_VENV)/bin/python -m pytest $(ARGS)
+	@$(TEST_VENV)/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(TEST_VENV)/.complete ## lint, formatting, types and import directions
 	@echo "==> ruff"
