@@ -46,7 +46,7 @@ _STALLED_AFTER_S: Final = 60.0
 _PLAIN: Final = {
     f"{PREFIX}{field.name.upper()}": str(field.default)
     for field in fields(Connection)
-    if field.name != "bootstrap_servers"
+    if field.name in Settings.model_fields and field.name != "bootstrap_servers"
 }
 
 
