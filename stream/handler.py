@@ -123,6 +123,11 @@ class Handler:
         self._of_model: dict[str, Digests] = {}
 
     @property
+    def policy(self) -> Policy:
+        """What decides beside the model."""
+        return self._policy
+
+    @property
     def digests(self) -> Digests:
         """What decides at present; the model may be another one after a switch."""
         return self._digests("none" if self._predictor is None else self._predictor.digest)
@@ -299,6 +304,8 @@ class Handler:
                 self._digests(said.model) if said is not None and said.model else digests,
             )
             tally.decisions[decision.reason] += 1
+            for held_back in decision.suppressed:
+                tally.held_back[held_back] += 1
             if decision.fallback is not None:
                 tally.fallbacks[decision.fallback] += 1
             cause = cause_header(chunk.partition, each.record.offset)

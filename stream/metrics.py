@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from clickpath.policy import Policy
 from serving.cache_counts import CacheCounts
 from serving.call_counts import BREAKER_STATES, CallCounts
 from stream.batch.progress import StandbyProgress
@@ -103,6 +104,33 @@ class OddInput:
         )
 
 
+class CapMetrics:
+    """What the policy lets pass, and what it holds back; made by `counter` and `gauge`."""
+
+    def __init__(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+        self.held_back = counter(
+            "held_back",
+            "Eligible interventions that were not allowed, by kind and by what held them back.",
+            *("kind", "reason"),
+        )
+        self._caps = gauge(
+            "cap",
+            "Most interventions of a kind to one user within so many seconds, by the policy; "
+            "kind all is for all together.",
+            *("kind", "per_s"),
+        )
+
+    def tell(self, policy: Policy) -> None:
+        """Brings the caps up to date."""
+        self._caps.clear()
+        for name, caps in (
+            ("all", policy.caps),
+            *((each.name, each.caps) for each in policy.kinds),
+        ):
+            for cap in caps:
+                self._caps.labels(name, cap.per_ms // 1000).set(cap.most)
+
+
 class CacheMetrics:
     """What is kept of users' paths; made by `counter` and `gauge`."""
 
@@ -167,6 +195,7 @@ class Metrics:
         )
         self._seen = CallCounts()
         self._cache = CacheMetrics(counter, gauge)
+        self.caps = CapMetrics(counter, gauge)
         self._unknown = counter("unknown_types", "Accepted events of an unknown type.")
         self._odd = OddInput(counter)
         self.chunk_seconds = histogram(
@@ -217,6 +246,8 @@ class Metrics:
             for label, count in counts.items():
                 if count:
                     metric.labels(label).inc(count)
+        for labels, count in tally.held_back.items():
+            self.caps.held_back.labels(*labels).inc(count)
         self._calls.inc(tally.inference_calls)
         self._paths.inc(tally.inference_paths)
         self._unknown.inc(tally.unknown_types)

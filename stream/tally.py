@@ -28,6 +28,7 @@ class Tally:
         unknown_types: Accepted events of a type that the vocabulary lacks.
         erasures: Requests for the erasure of a user.
         personal: Fields that looked like personal data and were left out, by kind.
+        held_back: Eligible interventions that were held back, by kind and by what.
     """
 
     skipped: int = 0
@@ -44,6 +45,7 @@ class Tally:
     unknown_types: int = 0
     erasures: int = 0
     personal: Counter[str] = field(default_factory=Counter)
+    held_back: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @property
     def events_in(self) -> int:

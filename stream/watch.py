@@ -142,6 +142,7 @@ class Watch:
         metrics.archive_wanted.set(self.archive is not None)
         metrics.archive.set(self.archive is not None and self.archive.running)
         digests = self.handler.digests
+        metrics.caps.tell(self.handler.policy)
         metrics.info.clear()
         metrics.info.labels(digests.model, digests.policy, digests.encoder, __version__).set(1)
         self._tell_of_models()

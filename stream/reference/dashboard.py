@@ -92,6 +92,57 @@ _ROWS: Final[Sequence[tuple[str, int, Sequence[Panel]]]] = (
         ),
     ),
     (
+        "What users get",
+        8,
+        (
+            Panel(
+                "Sent in a day, by kind",
+                "short",
+                [
+                    (
+                        "sum by (kind) (increase(clickpath_interventions_total[][1d]))",
+                        "{{kind}}",
+                    )
+                ],
+                about="What a budget of the shop is to be compared with; caps are of each user.",
+            ),
+            Panel(
+                "Sent for each click, by kind",
+                "percentunit",
+                [
+                    (
+                        "sum by (kind) (rate(clickpath_interventions_total[][~]))"
+                        " / on () group_left"
+                        f' sum(rate(clickpath_events_total{{{_JOB}, outcome="accepted"}}[~]))',
+                        "{{kind}}",
+                    )
+                ],
+            ),
+            Panel(
+                "Held back, by kind and reason",
+                "cps",
+                [
+                    (
+                        "sum by (kind, reason) (rate(clickpath_held_back_total[][~]))",
+                        "{{kind}}: {{reason}}",
+                    )
+                ],
+                about="Eligible interventions that a cap, a cool-down or missing scores held back.",
+            ),
+            Panel(
+                "Caps of the policy",
+                "none",
+                [
+                    (
+                        "max by (kind, per_s) (clickpath_cap[])",
+                        "{{kind}} in {{per_s}} s",
+                    )
+                ],
+                about="Most interventions to one user; a step here is a new policy.",
+            ),
+        ),
+    ),
+    (
         "Keeping up",
         8,
         (

@@ -61,6 +61,12 @@ def _decisions(fallbacks: int, reason: str = "predictor_timeout") -> Series:
     )
 
 
+def _sends(coupons: str, clicks: str | None = None) -> Series:
+    return _worker("interventions_total", coupons, 'kind="coupon"') | _worker(
+        "events_total", clicks or _grows(1_000), 'outcome="accepted"'
+    )
+
+
 def _unreadable(values: str, reason: str = "bad_checksum") -> Series:
     return _worker("dead_letters_total", values, f'reason="{reason}"')
 
@@ -179,6 +185,20 @@ CASES: dict[str, Case] = {
         silent=(
             _decisions(0) | _worker("interventions_total", _grows(1), 'kind="coupon"'),
             _worker("decisions_total", _grows(10), 'reason="sent"'),
+        ),
+    ),
+    "ClickpathSendsMore": Case(
+        fires=(_sends(f"0+1x{AT_MINUTES - 30} {AT_MINUTES}+40x30"),),
+        silent=(
+            _sends(_grows(40)),
+            # Twice as many; and many times as many, of few.
+            _sends(f"0+20x{AT_MINUTES - 30} {20 * AT_MINUTES}+40x30"),
+            _sends(f"0+0x{AT_MINUTES - 30} 0+3x30"),
+            # The shop has more shoppers, too.
+            _sends(
+                f"0+1x{AT_MINUTES - 30} {AT_MINUTES}+40x30",
+                f"0+100x{AT_MINUTES - 30} {100 * AT_MINUTES}+4000x30",
+            ),
         ),
     ),
     "ClickpathArchiveDown": Case(fires=(_archive(0, 1),), silent=(_archive(1, 1), _archive(0, 0))),

@@ -1,6 +1,7 @@
 """The handler: every record ends in exactly one place, and chunks leave no trace in decisions."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -114,6 +115,20 @@ async def test_every_record_is_accounted_for() -> None:
         tally.inference_avoided[reason] for reason in ("not_eligible", "out_of_order")
     )
     assert decided == tally.accepted
+
+
+async def test_what_is_held_back_is_counted_as_the_decisions_log_it(
+    values: Sequence[bytes],
+) -> None:
+    run = await run_of(values)
+
+    logged = Counter(
+        held_back
+        for each in run.on("decisions")
+        for held_back in json.loads(each.value or b"")["suppressed"].items()
+    )
+    assert run.tally.held_back == logged
+    assert {why for _, why in logged} >= {"cap", "global_cool_down"}
 
 
 async def test_a_broken_record_is_returned_untouched_with_its_reason_and_origin(

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from clickpath.policy_file import default_policy
 from stream.app import Worker, create_app
 from stream.batch.progress import PartitionProgress
 from stream.settings import Settings
@@ -62,6 +63,7 @@ async def test_metrics_count_what_happened(worker: Worker) -> None:
     tally = Tally(accepted=5, duplicates=2)
     tally.dead_letters["not_json"] = 3
     tally.inference_avoided["not_eligible"] = 4
+    tally.held_back["coupon", "cap"] = 6
     worker.metrics.count(tally)
 
     status, text = await get(worker, "/metrics")
@@ -77,6 +79,23 @@ async def test_metrics_count_what_happened(worker: Worker) -> None:
     assert samples["clickpath_events_total", "dead_letter"] == 3
     assert samples["clickpath_dead_letters_total", "not_json"] == 3
     assert samples["clickpath_inference_avoided_total", "not_eligible"] == 4
+    assert samples["clickpath_held_back_total", "coupon", "cap"] == 6
+
+
+async def test_the_caps_of_the_policy_are_shown_and_those_alone(worker: Worker) -> None:
+    for _ in range(2):
+        _, text = await get(worker, "/metrics")
+    shown = {
+        (sample.labels["kind"], int(sample.labels["per_s"]) * 1000, int(sample.value))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "clickpath_cap"
+    }
+    policy = default_policy()
+    caps = {("all", cap.per_ms, cap.most) for cap in policy.caps}
+    caps |= {(kind.name, cap.per_ms, cap.most) for kind in policy.kinds for cap in kind.caps}
+    assert shown == caps
+    assert len(caps) > 5
 
 
 @pytest.mark.parametrize("path", ["/", "/tables/", "/router/", "/agents/", "/graph/"])
