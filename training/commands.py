@@ -16,6 +16,7 @@ from clickpath.window import Window
 if TYPE_CHECKING:
     import argparse
 
+    from training.corpus import Corpus
     from training.run import Result
     from training.titles import Titles
 
@@ -28,17 +29,12 @@ def train(argv: Sequence[str]) -> int:
     """Runs the command."""
     options = _parser().parse_args(argv)
     _check(options)
+    corpus = _corpus(options)
     # Only now: torch and transformers take seconds to import.
-    from training.corpus import Corpus, Simulated, corpus_at
     from training.progress import Shown
     from training.run import Run, execute
     from training.train import TrainConfig
 
-    corpus: Corpus = (
-        Simulated(options.events, options.users, options.seed)
-        if options.corpus is None
-        else corpus_at(options.corpus, options.format, options.clean)
-    )
     loop = TrainConfig(seed=options.seed, epochs=options.epochs, minutes=options.minutes)
     run = Run(
         corpus=corpus,
@@ -61,6 +57,14 @@ def train(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(_record(result, options.out)))
     return 0
+
+
+def _corpus(options: argparse.Namespace) -> Corpus:
+    from training.corpus import Simulated, corpus_at
+
+    if options.corpus is None:
+        return Simulated(options.events, options.users, options.seed)
+    return corpus_at(options.corpus, options.format, options.clean)
 
 
 def _titles(path: str) -> Titles:

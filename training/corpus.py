@@ -89,6 +89,7 @@ def corpus_at(address: str, format_name: str, clean: bool = False) -> Corpus:
     if format_name == ARCHIVE and clean:
         raise UsageError("an archive is not cleaned: a model must see what the worker saw")
     if format_name in (PARQUET, ARCHIVE):
+        files_at_address(address)
         return Parquet(address, format_name, clean)
     if format_name not in FORMATS:
         raise UsageError(f"{format_name!r} is no format; there are {', '.join(CORPUS_FORMATS)}")

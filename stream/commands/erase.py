@@ -43,6 +43,8 @@ def erase(argv: Sequence[str]) -> int:
     options = arguments.parse_args(argv)
     if options.user is None and options.archive is None:
         arguments.error("name a user, or an archive with --archive ADDRESS")
+    if not options.timeout_s > 0:
+        arguments.error(f"--timeout-s is {options.timeout_s:g}, must be above 0")
     settings = settings_of(bootstrap_servers=options.bootstrap_servers)
     place = None if options.archive is None else _archive(options.archive)
     told: dict[str, object] = {}

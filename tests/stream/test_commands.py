@@ -171,6 +171,8 @@ def test_a_broker_that_does_not_answer_is_one_line(clicks: Path, repository: Pat
         (["worker", "--model", "no-such-model"], 1, "no-such-model"),
         (["dlq"], 2, "list|redrive"),
         (["erase", "--archive", "nowhere"], 2, "there is no archive at nowhere"),
+        (["erase", "ann", "--timeout-s", "-5"], 2, "--timeout-s is -5, must be above 0"),
+        (["erase", "ann", "--timeout-s", "nan"], 2, "--timeout-s is nan, must be above 0"),
         (["erase", "ann", "--archive", "nowhere"], 2, "there is no archive at nowhere"),
         (["models", "promote"], 2, "needs a version"),
         (

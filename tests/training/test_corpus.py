@@ -127,9 +127,8 @@ def test_only_four_columns_are_needed_and_others_are_not_looked_at(tmp_path: Pat
 
 def test_an_address_that_nobody_knows_is_one_sentence() -> None:
     for format_name in ("parquet", "archive"):
-        corpus = corpus_at("gopher://shop/archive", format_name)
-        with pytest.raises(UsageError, match=r"'gopher://shop/archive.*' cannot be read: Protocol"):
-            entries(corpus)
+        with pytest.raises(UsageError, match=r"'gopher://shop/archive' cannot be read: Protocol"):
+            corpus_at("gopher://shop/archive", format_name)
 
 
 def test_a_row_that_is_no_click_is_refused_with_its_reason(tmp_path: Path) -> None:
