@@ -98,12 +98,7 @@ _ROWS: Final[Sequence[tuple[str, int, Sequence[Panel]]]] = (
             Panel(
                 "Sent in a day, by kind",
                 "short",
-                [
-                    (
-                        "sum by (kind) (increase(clickpath_interventions_total[][1d]))",
-                        "{{kind}}",
-                    )
-                ],
+                [("sum by (kind) (increase(clickpath_interventions_total[][1d]))", "{{kind}}")],
                 about="What a budget of the shop is to be compared with; caps are of each user.",
             ),
             Panel(
@@ -132,12 +127,7 @@ _ROWS: Final[Sequence[tuple[str, int, Sequence[Panel]]]] = (
             Panel(
                 "Caps of the policy",
                 "none",
-                [
-                    (
-                        "max by (kind, per_s) (clickpath_cap[])",
-                        "{{kind}} in {{per_s}} s",
-                    )
-                ],
+                [("max by (kind, per_s) (clickpath_cap[])", "{{kind}} in {{per_s}} s")],
                 about="Most interventions to one user; a step here is a new policy.",
             ),
         ),
