@@ -248,7 +248,8 @@ async def _at_the_end(app: BatchApp) -> None:
         if set(ends) != progress.assignment:
             ends, reached_s = await _ends(app), None
             continue
-        if progress.records != records:
+        # Some brokers list the base of the last batch as the end; the answers to fetches tell it.
+        if progress.records != records or progress.lag_events:
             records, still_since_s = progress.records, loop.time()
         parts = progress.partitions
         if any(each not in parts or parts[each].acked < end for each, end in ends.items()):
