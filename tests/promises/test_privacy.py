@@ -158,6 +158,9 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     traced = [replace(line, headers=trace_of(n)) for n, line in enumerate(lines_of(path))]
     await produce_compressed(shop, [*events(user), *traced, late])
     await shop.handled(worker)
+    async with asyncio.timeout(60):
+        while not (await worker.samples()).get(("candidate", "pairs")):
+            pass
     seen = "".join([await page(worker.pages, path) for path in ("health", "ready", "metrics")])
     assert await worker.stop() == 0
 

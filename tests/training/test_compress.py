@@ -79,5 +79,5 @@ def test_what_cannot_be_exported_is_one_sentence(
     assert main(["export", str(run), "--out", str(run)]) == 2
     assert "--out is the run itself" in capsys.readouterr().err
     assert main(["export", str(tmp_path), "--out", str(tmp_path / "b")]) == 1
-    assert "there is no checkpoint at" in capsys.readouterr().err
+    assert "there is no model card to read at" in capsys.readouterr().err
     assert load_checkpoint(run, ENCODER).config.width == 32
