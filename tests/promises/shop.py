@@ -4,7 +4,8 @@ import asyncio
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -210,3 +211,26 @@ async def until_handled(worker: WorkerProcess, events: float) -> None:
         while handled < events:
             samples = await worker.samples()
             handled = sum(value for (name, _), value in samples.items() if name == "events_total")
+
+
+@asynccontextmanager
+async def under_load(
+    shop: Shop, lines: Sequence[RawLine], events_per_s: int
+) -> AsyncIterator[None]:
+    """Produces lines, from the first on, while the block runs; they are to outlast it."""
+    done = asyncio.Event()
+
+    async def produce_until_done() -> None:
+        step = events_per_s // 2
+        for first in range(0, len(lines), step):
+            if done.is_set():
+                return
+            await shop.produce(lines[first : first + step], events_per_s=events_per_s)
+
+    producing = asyncio.create_task(produce_until_done())
+    try:
+        yield
+        assert not producing.done(), "it was not under load"
+    finally:
+        done.set()
+        await producing

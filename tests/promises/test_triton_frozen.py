@@ -11,6 +11,7 @@ import pytest
 from clickpath import simulation
 from serving.card import read_card
 from serving.embedded import shipped_model
+from tests.promises.shop import under_load
 from tests.promises.versions import models, twin_of_shipped
 from tests.serving.triton_chaos import cause, due
 
@@ -72,20 +73,9 @@ async def trial(make_shop, running, to_lines, tmp_path, site, *plan):  # type: i
     twin = await site.add(shop, twin_of_shipped(tmp_path / "twin"))
     lines = to_lines(simulation.simulate(60_000, 1_500, seed=53))
     worker = await running(shop)
-    done = asyncio.Event()
-
-    async def produce_until_done() -> None:
-        for first in range(0, len(lines), RATE // 2):
-            if done.is_set():
-                return
-            await shop.produce(lines[first : first + RATE // 2], events_per_s=RATE)
-
-    producing = asyncio.create_task(produce_until_done())
-    await models(shop, "promote", twin, "--force", *plan)
-    yield Trial(shop, worker, site, lines, twin)
-    assert not producing.done(), "it was not under load"
-    done.set()
-    await producing
+    async with under_load(shop, lines, RATE):
+        await models(shop, "promote", twin, "--force", *plan)
+        yield Trial(shop, worker, site, lines, twin)
     await shop.handled(worker)
     assert await worker.stop() == 0
     causes = [cause(record.value) for record in await shop.on("decisions")]

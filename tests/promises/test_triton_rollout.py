@@ -10,6 +10,7 @@ import pytest
 from clickpath import simulation
 from serving.card import read_card
 from serving.embedded import shipped_model
+from tests.promises.shop import under_load
 from tests.promises.versions import models, twin_of_shipped, until_phase
 from tests.serving.triton_chaos import cause, due
 
@@ -36,26 +37,15 @@ async def test_a_rollout_outlives_a_server_that_is_killed_and_loses_and_repeats_
     champion = read_card(shipped_model()).digest
     lines = to_lines(simulation.simulate(60_000, 1_500, seed=47))
     workers = [await running(shop), await running(shop)]
-    done = asyncio.Event()
-
-    async def produce_until_done() -> None:
-        for first in range(0, len(lines), RATE // 2):
-            if done.is_set():
-                return
-            await shop.produce(lines[first : first + RATE // 2], events_per_s=RATE)
-
-    producing = asyncio.create_task(produce_until_done())
-    await models(shop, "promote", twin, "--force", *PLAN)
-    await until_phase(shop, "ramp")
-    site.server.signal(signal.SIGKILL)
-    await asyncio.to_thread(site.server.stop)
-    for worker in workers:
-        await falls_back(worker)
-    await asyncio.to_thread(site.server.start)
-    status = await until_phase(shop, "active", "rolled-back")
-    assert not producing.done(), "it was not under load"
-    done.set()
-    await producing
+    async with under_load(shop, lines, RATE):
+        await models(shop, "promote", twin, "--force", *PLAN)
+        await until_phase(shop, "ramp")
+        site.server.signal(signal.SIGKILL)
+        await asyncio.to_thread(site.server.stop)
+        for worker in workers:
+            await falls_back(worker)
+        await asyncio.to_thread(site.server.start)
+        status = await until_phase(shop, "active", "rolled-back")
     await shop.handled(workers[0])
     assert [await worker.stop() for worker in workers] == [0, 0]
 
