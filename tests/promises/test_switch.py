@@ -1,6 +1,5 @@
 """Promise 7: a switch drops no event, and every decision names the one model that scored it."""
 
-import asyncio
 import json
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from clickpath import simulation
 from serving.embedded import shipped_model
 from tests.kafka.marks import in_every_delivery_and_on_triton
+from tests.promises.shop import under_load
 from tests.promises.versions import models, twin_of_shipped
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -24,30 +24,18 @@ async def test_switches_under_load_lose_and_repeat_no_event(
     shipped = await site.add(shop, shipped_model())
     # More than the switches take, on a slow machine too; they end it.
     supply = to_lines(simulation.simulate(4 * prove_events, prove_events // 20, seed=23))
-    switched = asyncio.Event()
-
-    async def produce_until_switched() -> None:
-        size = prove_events // 80
-        for first in range(0, len(supply), size):
-            if switched.is_set():
-                return
-            await shop.produce(supply[first : first + size], events_per_s=prove_events / 40)
-
     workers = [await running(shop), await running(shop)]
-    producing = asyncio.create_task(produce_until_switched())
     seen = [shipped]
-    # Up the steps once, and then to and fro as fast as the guards' outcomes come.
-    for candidate, how in (
-        (twin, QUICK),
-        (shipped, ("--at-once", "--step-s", "0", "--least-outcomes", "1")),
-        (twin, ("--at-once", "--step-s", "0", "--least-outcomes", "1")),
-    ):
-        ended = await models(shop, "promote", candidate, "--force", "--wait", *how)
-        assert (ended["phase"], ended["champion"]) == ("active", candidate), ended
-        seen.append(candidate)
-    assert not producing.done(), "the switches were not under load"
-    switched.set()
-    await producing
+    async with under_load(shop, supply, prove_events // 40):
+        # Up the steps once, and then to and fro as fast as the guards' outcomes come.
+        for candidate, how in (
+            (twin, QUICK),
+            (shipped, ("--at-once", "--step-s", "0", "--least-outcomes", "1")),
+            (twin, ("--at-once", "--step-s", "0", "--least-outcomes", "1")),
+        ):
+            ended = await models(shop, "promote", candidate, "--force", "--wait", *how)
+            assert (ended["phase"], ended["champion"]) == ("active", candidate), ended
+            seen.append(candidate)
     lines = supply[: shop.produced]
     expected = await oracle(shop, lines)
     await shop.handled(workers[0])
