@@ -11,6 +11,8 @@ Those of aiokafka 0.14.0 do, in four ways:
   connection anew. Here it is closed at once, and what wanted it fails.
 - A consumer waits for tasks of its own that it has cancelled. If one of them had not begun yet, or
   was about to try something again, that wait ends as if the stop had been cancelled.
+
+Nor does one end for good because the broker has closed a connection: see `_Connection`.
 """
 
 # ruff: noqa: SLF001 - the parts of a client and its connections are private to aiokafka
@@ -24,14 +26,43 @@ from functools import partial
 from typing import Any, Final
 from weakref import proxy
 
+import aiokafka.conn
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.conn import AIOKafkaConnection
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 
 from stream.unpacking import UNPACKED_BYTES, bounded
 
 _BOOTSTRAP: Final = AIOKafkaClient.bootstrap.__code__
+
+
+class _Connection(AIOKafkaConnection):
+    """A connection that is broken as soon as it is closed, by whichever side.
+
+    aiokafka learns it a moment later. Until then asyncio drops what is sent; uvloop raises a
+    RuntimeError, by which the task that fetches, or follows the brokers, ends for good
+    (aio-libs/aiokafka#1038).
+    """
+
+    _writer: asyncio.StreamWriter | None
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:
+        self._break_if_closed()
+        return super().send(request, expect_response)
+
+    def _send_sasl_token(self, payload: bytes, expect_response: bool = True) -> Any:
+        self._break_if_closed()
+        return super()._send_sasl_token(payload, expect_response)
+
+    def _break_if_closed(self) -> None:
+        """What is sent on a broken connection fails as aiokafka expects it."""
+        if self._writer is not None and self._writer.transport.is_closing():
+            self.close(reason=CloseReason.CONNECTION_BROKEN)
+
+
+# No client takes another class, and each makes connections in several places.
+aiokafka.conn.AIOKafkaConnection = _Connection
 
 
 class _Connections(dict[Any, AIOKafkaConnection]):

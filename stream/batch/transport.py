@@ -60,9 +60,11 @@ class InLoopConsumer(driver.AIOKafkaConsumerThread):
         """Stops the client."""
         if self._consumer is None:
             return
-        await _leave_first_generation(self._consumer._coordinator)
-        await self._consumer.stop()
-        await cast("BatchApp", self.app).batch_group.end()
+        try:
+            await _leave_first_generation(self._consumer._coordinator)
+            await self._consumer.stop()
+        finally:
+            await cast("BatchApp", self.app).batch_group.end()
 
     def close(self) -> None:
         """Drops out of a rebalance that comes in the midst of a stop.

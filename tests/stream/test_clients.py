@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import socket
 import struct
 import warnings
 from collections.abc import AsyncIterator, Callable
@@ -11,8 +13,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+import uvloop
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -185,3 +188,30 @@ async def test_a_consumer_that_waits_to_fetch_again_is_stopped_in_order(
     await until(lambda: "Failed fetch messages" in caplog.text, "the fetch has failed")
     await asyncio.wait_for(consumer.stop(), PATIENCE_S)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("turns", range(6))
+@pytest.mark.parametrize("run", [uvloop.run, asyncio.run], ids=["uvloop", "asyncio"])
+def test_a_connection_that_is_closed_is_broken_at_once(
+    broker: EmbeddedBroker, run: Callable[..., None], turns: int
+) -> None:
+    """However many turns of the loop ago that was: aiokafka learns of it after a few."""
+
+    async def ask() -> None:
+        client = Admin(**broker.connection.client_arguments())
+        await client.start()
+        holder = connected(client)
+        node = holder.get_random_node()
+        assert await holder.ready(node)
+        transport = holder._conns[node, ConnectionGroup.DEFAULT]._writer.transport
+        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as pipe:
+            pipe.shutdown(socket.SHUT_WR)
+        transport.write(b"into the broken pipe")
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        with suppress(KafkaConnectionError):
+            await asyncio.wait_for(holder.send(node, MetadataRequest([])), PATIENCE_S)
+        assert (await client.describe_cluster())["brokers"]
+        await client.close()
+
+    run(ask())
