@@ -7,9 +7,7 @@ from typing import Any, TypeVar, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError
 from faust.app.base import logger as faust_logger
-from faust.exceptions import NotReady
 from faust.tables.manager import TableManager
 from yarl import URL
 
@@ -186,18 +184,6 @@ class BatchApp(faust.App):
     def _aiokafka_producer(self) -> AIOKafkaProducer:
         return cast(BatchProducer, self.producer).client
 
-    async def send_plainly(self, topic: str, key: bytes, value: bytes | None) -> None:
-        """Sends a record that belongs to no chunk, and waits until it is acknowledged.
-
-        Raises:
-            KafkaError: The broker refused it, or the worker does not run yet or any more.
-        """
-        try:
-            producer = self._aiokafka_producer()
-        except NotReady as error:
-            raise KafkaConnectionError(f"nothing can be sent to {topic}: {error}") from error
-        await producer.send_and_wait(topic, value, key=key)
-
     def transactional_producer(self, transactional_id: str) -> AIOKafkaProducer:
         """Makes an unstarted producer for transactions; ids begin with the application's."""
         conf = self.conf
@@ -216,6 +202,10 @@ class BatchApp(faust.App):
             group_id=lambda: self.conf.id,
             record_limit_bytes=record_limit_bytes,
         )
+
+    def plain_producer(self) -> AIOKafkaProducer:
+        """Makes an unstarted producer for records that belong to no chunk."""
+        return Producer(**self.client_settings())
 
     def plain_consumer(self, auto_offset_reset: str = "earliest") -> AIOKafkaConsumer:
         """Makes an unstarted consumer without a group, to read topics from their beginning."""

@@ -37,7 +37,7 @@ from stream.models.evidence import Evidence
 from stream.models.phase import PhaseCount
 from stream.models.record import ACTIVE_KEY, Standing, advanced, rolled_back, to_json
 from stream.models.reports import Reports
-from stream.models.topic import Follower, Known, Sent
+from stream.models.topic import Follower, Known, Writer
 from stream.models.trial import Trial
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Rollout:
         source: Where versions come from.
         follower: Reads the topic into `known`.
         known: What the topic says.
-        send: Writes to it.
+        writer: Writes to it.
         owned: The partitions of the clicks that this worker has at present.
         policy: For the comparison of decisions.
         encoder: Of the paths.
@@ -74,7 +74,7 @@ class Rollout:
         source: ModelSource,
         follower: Follower,
         known: Known,
-        send: Sent,
+        writer: Writer,
         owned: Callable[[], Collection[int]],
         policy: Policy,
         encoder: Encoder,
@@ -86,8 +86,8 @@ class Rollout:
         self.known = known
         self._source = source
         self._follower = follower
-        self._send = send
-        self._reports = Reports(known, send)
+        self._writer = writer
+        self._reports = Reports(known, writer.send)
         self._owned = owned
         self._new_trial = lambda champion, candidate: Trial(
             champion, candidate, policy, encoder, decisions, deadline_s
@@ -115,6 +115,7 @@ class Rollout:
             UsageError: There is no such topic.
         """
         await self._follower.start()
+        await self._writer.start()
         await self._apply()
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(_tell)
@@ -132,13 +133,9 @@ class Rollout:
             await asyncio.wait([task])
         if self._trial is not None:
             await self._trial.stop()
-            assert self._applied is not None
-            try:
-                rollout, seen = self._applied.rollout, self._trial.evidence
-                await self._reports.tell(rollout, seen, self._now_s(), at_once=True)
-            except KafkaError as error:
-                logger.warning("what this worker saw last of the candidate is lost: %r", error)
+            await self._tell_last(self._trial.evidence)
         await self._follower.stop()
+        await self._writer.stop()
 
     async def close(self) -> None:
         """Closes the versions, and where they come from."""
@@ -263,6 +260,15 @@ class Rollout:
             await self._trial.stop()
             self._trial = None
 
+    async def _tell_last(self, seen: Evidence) -> None:
+        """Reports for the last time; a broker that is out of reach holds no stop up for long."""
+        assert self._applied is not None
+        try:
+            async with asyncio.timeout(_AGAIN_S):
+                await self._reports.tell(self._applied.rollout, seen, self._now_s(), at_once=True)
+        except (KafkaError, TimeoutError) as error:
+            logger.warning("what this worker saw last of the candidate is lost: %r", error)
+
     # Judging
 
     async def _judge(self) -> None:
@@ -316,7 +322,7 @@ class Rollout:
         number, at_s = self._written
         if number == standing.number and self._now_s() < at_s + _AGAIN_S:
             return
-        await self._send(ACTIVE_KEY, to_json(standing))
+        await self._writer.send(ACTIVE_KEY, to_json(standing))
         self._written = standing.number, self._now_s()
 
     @staticmethod

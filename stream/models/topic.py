@@ -1,4 +1,4 @@
-"""The models topic as a worker follows it: from its beginning, without a group.
+"""The models topic as a worker follows it, from its beginning and without a group, and writes it.
 
 Beside the standing, under `active`, each worker that tries a candidate keeps a report of what it
 has seen; see `stream.models.reports`.
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from clickpath.errors import NewerVersion, StateError, UsageError
@@ -154,3 +154,38 @@ class Follower:
         """Ends the connection."""
         if self._consumer is not None:
             await self._consumer.stop()
+
+
+class Writer:
+    """Writes to the topic.
+
+    By a producer of its own: the application's ends before a worker makes its last report.
+
+    Args:
+        producer: Makes an unstarted producer.
+        topic: Its name.
+    """
+
+    def __init__(self, producer: Callable[[], AIOKafkaProducer], topic: str) -> None:
+        self._new = producer
+        self._topic = topic
+        self._producer: AIOKafkaProducer | None = None
+
+    async def start(self) -> None:
+        """Connects."""
+        self._producer = self._new()
+        await self._producer.start()
+
+    async def send(self, key: bytes, value: bytes | None) -> None:
+        """Sends a record, and waits until it is acknowledged.
+
+        Raises:
+            KafkaError: The broker refused it, or is out of reach.
+        """
+        assert self._producer is not None
+        await self._producer.send_and_wait(self._topic, value, key=key)
+
+    async def stop(self) -> None:
+        """Ends the connection."""
+        if self._producer is not None:
+            await self._producer.stop()

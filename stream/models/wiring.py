@@ -17,7 +17,7 @@ from serving.versions import EmbeddedSource, ModelSource, VersionFolder, Version
 from stream.batch.app import BatchApp
 from stream.drift import MOST, Drift, DriftOfWorker
 from stream.models.rollout import Rollout
-from stream.models.topic import Follower, Known
+from stream.models.topic import Follower, Known, Writer
 from stream.settings import Settings
 from stream.wiring import (
     cache_bytes,
@@ -106,16 +106,12 @@ def make_rollout(
     """A worker's part in rollouts; nothing connects before it is started."""
     encoder, topics = Encoder(settings.window), settings.topics
     known = Known()
-
-    async def send(key: bytes, value: bytes | None) -> None:
-        await app.send_plainly(topics.models, key, value)
-
     return Rollout(
         predictor=predictor,
         source=_source_beside(predictor.champion.predictor, settings, encoder),
         follower=Follower(app.plain_consumer, topics.models, known),
         known=known,
-        send=send,
+        writer=Writer(app.plain_producer, topics.models),
         owned=lambda: [number for _, number in app.progress.assignment],
         policy=make_policy(settings),
         encoder=encoder,

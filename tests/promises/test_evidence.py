@@ -59,4 +59,5 @@ async def test_what_a_worker_saw_goes_on_counting_when_it_is_gone(
     by_second, by_third = await added_up(by_first, second, third)
     print(f"\nby process {by_first}, {by_second}, {by_third}")
     assert await third.stop() == 0
+    assert "is lost" not in shop.log(), "the last report of one that stops could not be written"
     assert await added_up(by_first + by_third, second) == [by_second]

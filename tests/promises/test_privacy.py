@@ -161,6 +161,7 @@ async def test_canaries_are_seen_nowhere_but_on_the_topic_on_which_they_came(
     async with asyncio.timeout(60):
         while not (await worker.samples()).get(("candidate", "pairs")):
             pass
+    # It reports of the candidate when it stops, if it has not yet.
     seen = "".join([await page(worker.pages, path) for path in ("health", "ready", "metrics")])
     assert await worker.stop() == 0
 

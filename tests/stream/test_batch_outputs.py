@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
 
-from stream.batch.app import batch_app
 from stream.batch.outputs import Outputs, OutputTooLarge, size_bytes
 from stream.batch.records import OutputRecord
 from stream.connection import Connection
@@ -95,9 +93,3 @@ async def test_a_header_without_a_value_is_sent_as_it_is(job: Job, outputs: Outp
 
 async def test_no_records_is_no_request(outputs: Outputs) -> None:
     await outputs.send(0, [])
-
-
-async def test_before_a_worker_runs_a_record_is_refused_as_by_a_broker_out_of_reach() -> None:
-    app = batch_app("idle", connection=Connection("127.0.0.1:1"))
-    with pytest.raises(KafkaError, match="nothing can be sent to models"):
-        await app.send_plainly("models", b"k", b"v")

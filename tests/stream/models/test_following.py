@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from clickpath.encoding import Encoder
 from clickpath.errors import ConfigError, ModelMismatch, PredictorUnavailable
@@ -21,7 +22,7 @@ from serving.versions import ModelSource
 from stream.app import Worker, create_app
 from stream.models.record import ACTIVE_KEY, Guards, Plan, begun, to_json
 from stream.models.rollout import Rollout
-from stream.models.topic import Follower, Known
+from stream.models.topic import Follower, Known, Writer
 from stream.models.wiring import make_drift
 from stream.personal_ids import PersonalIds
 from stream.placement import Placement
@@ -54,6 +55,18 @@ class Quiet(Broken):
         await asyncio.Event().wait()
 
 
+def unmade() -> AIOKafkaProducer:
+    """No producer is wanted."""
+    raise AssertionError("there is nothing to send")
+
+
+class Silent(Writer):
+    """Writes nothing."""
+
+    async def start(self) -> None:
+        """Begins."""
+
+
 class Unloadable:
     """Versions with which the settings do not go together."""
 
@@ -71,15 +84,12 @@ def rollout_with(
     source: ModelSource | None = None,
     champion: Predictor | None = None,
 ) -> Rollout:
-    async def send(key: bytes, value: bytes | None) -> None:
-        raise AssertionError(key)
-
     return Rollout(
         predictor=SwitchingPredictor(champion or FakePredictor(ENCODER)),
         source=source or Unloadable(),
         follower=cast(Follower, follower),
         known=known,
-        send=send,
+        writer=Silent(unmade, "models"),
         owned=lambda: [1],
         policy=default_policy(),
         encoder=ENCODER,
