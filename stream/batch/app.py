@@ -205,7 +205,7 @@ class BatchApp(faust.App):
 
     def plain_producer(self) -> AIOKafkaProducer:
         """Makes an unstarted producer for records that belong to no chunk."""
-        return Producer(**self.client_settings())
+        return Producer(**self.client_settings(), acks="all")
 
     def plain_consumer(self, auto_offset_reset: str = "earliest") -> AIOKafkaConsumer:
         """Makes an unstarted consumer without a group, to read topics from their beginning."""

@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 _AGAIN_S: Final = 5.0
 _PAUSE_S: Final = 1.0
 
+#: For a worker's last report: a broker out of reach holds no stop up for longer.
+_LAST_S: Final = 5.0
+
 #: How often a candidate is tried to be loaded: its files may still be on their way to this worker.
 _LOADS: Final = 3
 
@@ -260,15 +263,6 @@ class Rollout:
             await self._trial.stop()
             self._trial = None
 
-    async def _tell_last(self, seen: Evidence) -> None:
-        """Reports for the last time; a broker that is out of reach holds no stop up for long."""
-        assert self._applied is not None
-        try:
-            async with asyncio.timeout(_AGAIN_S):
-                await self._reports.tell(self._applied.rollout, seen, self._now_s(), at_once=True)
-        except (KafkaError, TimeoutError) as error:
-            logger.warning("what this worker saw last of the candidate is lost: %r", error)
-
     # Judging
 
     async def _judge(self) -> None:
@@ -316,6 +310,15 @@ class Rollout:
         if standing.phase_over(now_ms, outcomes, every.purchase.outcomes):
             await self._write(advanced(standing, now_ms))
         return None
+
+    async def _tell_last(self, seen: Evidence) -> None:
+        """Reports for the last time, or says that it could not."""
+        assert self._applied is not None
+        try:
+            async with asyncio.timeout(_LAST_S):
+                await self._reports.tell(self._applied.rollout, seen, self._now_s(), at_once=True)
+        except (KafkaError, TimeoutError) as error:
+            logger.warning("what this worker saw last of the candidate is lost: %r", error)
 
     async def _write(self, standing: Standing) -> None:
         """Writes a record, which comes back with what is read next; not twice at once."""

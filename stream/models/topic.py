@@ -6,8 +6,10 @@ has seen; see `stream.models.reports`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -26,6 +28,9 @@ REPORT_PREFIX: Final = b"report/"
 _WAIT_S: Final = 0.5
 
 _CHUNK_RECORDS: Final = 1_000
+
+#: How long a broker that may be out of reach can hold the end of a connection up.
+_END_S: Final = 1.0
 
 
 class Report(BaseModel):
@@ -186,6 +191,8 @@ class Writer:
         await self._producer.send_and_wait(self._topic, value, key=key)
 
     async def stop(self) -> None:
-        """Ends the connection."""
+        """Ends the connection; whatever is unsent nobody waits for any more."""
         if self._producer is not None:
-            await self._producer.stop()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_END_S):
+                    await self._producer.stop()

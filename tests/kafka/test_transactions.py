@@ -16,8 +16,8 @@ from tests.stream.counting import (
     PARTITIONS,
     PATIENCE_S,
     Job,
-    committed,
     counting_app,
+    handled,
     produce,
     read_all,
     running,
@@ -47,13 +47,6 @@ async def chunks(process: asyncio.subprocess.Process, count: int) -> None:
             assert await process.stdout.readline(), "the worker ended by itself"
 
 
-async def all_committed(job: Job, count: int) -> None:
-    """Waits for it: a worker that the group has lost for being slow does its work once more."""
-    async with asyncio.timeout(PATIENCE_S):
-        while await committed(job) < count:
-            pass
-
-
 async def repeated(job: Job, count: int) -> list[bytes | None]:
     """Outputs that a read-committed consumer sees more than once; all others it sees once."""
     seen = Counter(value for _, _, value in await read_all(job.servers, job.out))
@@ -72,7 +65,7 @@ async def test_kill_9_repeats_no_output_and_no_change_of_state(job: Job, reposit
         await process.wait()
     async with running(counting_app(job, outputs=True, transactional=True)) as last:
         await until(lambda: last.app.progress.recovered, "states restored")
-        await all_committed(job, count)
+        await handled(job, count)
         assert wrong(last.states(), expected) == []
     assert last.exit_code == 0
     assert len(set(last.processed)) < count
@@ -98,7 +91,7 @@ async def test_workers_that_come_and_go_repeat_nothing(job: Job) -> None:
         async with running(second):
             await until(lambda: len(second.processed) > 1_000, "both workers are busy")
             assert 0 < len(second.app.progress.assignment) < PARTITIONS
-        await all_committed(job, count)
+        await handled(job, count)
         assert wrong(first.states(), expected) == []
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert await repeated(job, count) == []
@@ -114,7 +107,7 @@ async def test_a_worker_that_slept_commits_nothing_more(job: Job, repository: Pa
         async with running(counting_app(job, outputs=True, transactional=True)) as owner:
             progress = owner.app.progress
             await until(lambda: len(progress.partitions) == PARTITIONS, "a new owner")
-            await all_committed(job, count)
+            await handled(job, count)
             os.kill(sleeper.pid, signal.SIGCONT)
             await until(lambda: len(progress.partitions) < PARTITIONS, "the sleeper is back")
         sleeper.terminate()

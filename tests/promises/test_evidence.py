@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from clickpath import simulation
+from stream.broker import EmbeddedBroker
+from tests.promises.shop import Shop
 from tests.promises.versions import models, twin_of_shipped
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -17,6 +19,13 @@ SLOWLY = ("--shadow-s", "86400", "--force")
 async def pairs_of(workers: Sequence[Any]) -> list[int]:
     """What each worker itself says that it has seen since it began."""
     return [int((await each.samples()).get(("candidate", "pairs"), 0)) for each in workers]
+
+
+async def on_trial(twin: str, worker: Any) -> None:
+    """Waits until a worker tries the candidate."""
+    async with asyncio.timeout(60):
+        while ("model_share", twin) not in await worker.samples():
+            pass
 
 
 async def test_what_a_worker_saw_goes_on_counting_when_it_is_gone(
@@ -42,9 +51,7 @@ async def test_what_a_worker_saw_goes_on_counting_when_it_is_gone(
 
     first = await running(shop)
     await models(shop, "promote", twin, *SLOWLY)
-    async with asyncio.timeout(60):
-        while ("model_share", twin) not in await first.samples():
-            pass
+    await on_trial(twin, first)
     await handled(0, first)
     [by_first] = await added_up(0, first)
     assert by_first > 0
@@ -61,3 +68,24 @@ async def test_what_a_worker_saw_goes_on_counting_when_it_is_gone(
     assert await third.stop() == 0
     assert "is lost" not in shop.log(), "the last report of one that stops could not be written"
     assert await added_up(by_first + by_third, second) == [by_second]
+
+
+async def test_a_broker_that_is_gone_holds_no_stop_up(running, to_lines, tmp_path) -> None:
+    with EmbeddedBroker() as broker:
+        environ = {
+            "CLICKPATH_MODEL_REPOSITORY": str(tmp_path / "versions"),
+            "CLICKPATH_PREDICT_DEADLINE_S": "60",
+        }
+        shop = Shop(broker.bootstrap_servers, tmp_path, environ)
+        await shop.create_topics()
+        twin = (await models(shop, "add", str(twin_of_shipped(tmp_path / "twin"))))["version"]
+        worker = await running(shop)
+        await models(shop, "promote", twin, *SLOWLY)
+        await on_trial(twin, worker)
+        await shop.produce(to_lines(simulation.simulate(3_000, 100, seed=43)))
+        await shop.handled(worker)
+        async with asyncio.timeout(60):
+            while await pairs_of([worker]) == [0]:
+                pass
+    assert await worker.stop(timeout_s=20) == 0
+    assert "what this worker saw last of the candidate is lost" in shop.log()

@@ -270,3 +270,13 @@ async def committed(job: Job) -> int:
         return sum(each or 0 for each in offsets)
     finally:
         await consumer.stop()
+
+
+async def handled(job: Job, records: int) -> None:
+    """Waits until so many records are behind the committed offsets.
+
+    A worker that the group has lost for being slow has processed them and does them once more.
+    """
+    async with asyncio.timeout(PATIENCE_S):
+        while await committed(job) < records:
+            pass

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from stream.batch.app import batch_app
 from stream.batch.outputs import Outputs, OutputTooLarge, size_bytes
 from stream.batch.records import OutputRecord
 from stream.connection import Connection
@@ -93,3 +94,8 @@ async def test_a_header_without_a_value_is_sent_as_it_is(job: Job, outputs: Outp
 
 async def test_no_records_is_no_request(outputs: Outputs) -> None:
     await outputs.send(0, [])
+
+
+async def test_records_that_belong_to_no_chunk_are_acknowledged_by_all_replicas_too() -> None:
+    app = batch_app("idle", connection=Connection("127.0.0.1:1"))
+    assert app.plain_producer()._sender._acks == -1

@@ -19,10 +19,10 @@ from tests.stream.counting import (
     PATIENCE_S,
     Job,
     Worker,
-    committed,
     counting_app,
     erase,
     finished,
+    handled,
     on_both_stores,
     oracle,
     produce,
@@ -77,13 +77,6 @@ async def followed(job: Job, one: Worker, other: Worker) -> None:
         ),
         "all that was written is here",
     )
-
-
-async def handled(job: Job, records: int) -> None:
-    """Waits until so many records are behind the committed offsets."""
-    async with asyncio.timeout(PATIENCE_S):
-        while await committed(job) < records:
-            pass
 
 
 async def alone_with(job: Job, one: Worker) -> None:
